@@ -1,0 +1,1 @@
+//! The CPU backend: wasm SIMD128 and, natively, the same kernels over portable vectors.

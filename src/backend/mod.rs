@@ -1,0 +1,115 @@
+//! The fused steps of a decoder, on the CPU and (later) on the GPU. A backend owns the weights in its own layout, the
+//! activations and the KV cache; the decoder (`model/decoder.rs`) only says which step comes next.
+
+pub mod cpu;
+pub mod spec;
+
+use crate::Result;
+use crate::formats::Format;
+pub use spec::DecoderSpec;
+
+/// Where a tensor goes. Fused tensors of a file (Phi's `attn_qkv`) are cut into these by `model/weights.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// `[vocab, hidden]`; also the head where the two are tied.
+    TokenEmbedding,
+    OutputNorm,
+    /// `[vocab, hidden]`, untied heads only.
+    Head,
+    /// `[rotary_dim / 2]`: divisors of the rotary frequencies.
+    RopeFactors(RopeFactors),
+    Layer(usize, LayerSlot),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RopeFactors {
+    /// Llama 3's single tensor, and Phi's for short contexts.
+    Short,
+    Long,
+}
+
+/// Matrices are `[rows = outputs, columns = inputs]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LayerSlot {
+    AttentionNorm,
+    Query,
+    Key,
+    Value,
+    QueryBias,
+    KeyBias,
+    ValueBias,
+    QueryNorm,
+    KeyNorm,
+    AttentionOutput,
+    PostAttentionNorm,
+    FfnNorm,
+    Gate,
+    Up,
+    Down,
+    PostFfnNorm,
+}
+
+/// Which positions of a batch the head is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadRows {
+    /// The logits of no position: all chunks of a prompt but the last.
+    None,
+    Last,
+    All,
+}
+
+/// Weights first (`allocate`, `upload` ..., `finish`), then batches: `embed`, the five steps of each layer, `head`, `logits`.
+#[allow(async_fn_in_trait)]
+pub trait Backend {
+    fn name(&self) -> &'static str;
+
+    /// The most tokens one batch may have.
+    fn max_batch(&self) -> usize;
+
+    /// Makes room for a tensor of `[rows, cols]` (vectors: one row). Errors: [`crate::Error::OutOfMemory`].
+    fn allocate(&mut self, slot: Slot, format: Format, rows: usize, cols: usize) -> Result<()>;
+
+    /// Whole rows from `first_row` on, raw as in the file; packed here. Rows come in order.
+    fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()>;
+
+    /// All tensors are there: scratch buffers and tables are made.
+    fn finish(&mut self) -> Result<()>;
+
+    /// Gathers the embeddings of `tokens` into the residual stream; they stand at positions `start..start + tokens.len()`.
+    /// The KV cache must hold `0..start` and grows as needed.
+    fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()>;
+
+    /// Norm, Q K V products, biases, QK norms, RoPE, K and V into the cache.
+    fn qkv(&mut self, layer: usize) -> Result<()>;
+
+    /// Causal attention of the batch's queries over the cache.
+    fn attention(&mut self, layer: usize) -> Result<()>;
+
+    /// Output product (and post-norm), added to the residual stream.
+    fn attention_out(&mut self, layer: usize) -> Result<()>;
+
+    /// Norm, gate and up products, activation(gate) * up.
+    fn gate_up(&mut self, layer: usize) -> Result<()>;
+
+    /// Down product (and post-norm), added to the residual stream.
+    fn down(&mut self, layer: usize) -> Result<()>;
+
+    /// Final norm and head for the rows asked for.
+    fn head(&mut self, rows: HeadRows) -> Result<()>;
+
+    /// The last `head`'s logits, `[rows, vocab]`.
+    async fn logits(&mut self) -> Result<&[f32]>;
+
+    /// Bytes of weights, cache and scratch held.
+    fn memory(&self) -> Memory;
+
+    /// The spec the backend was made for.
+    fn spec(&self) -> &DecoderSpec;
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub weights: u64,
+    pub kv_cache: u64,
+    pub scratch: u64,
+}

@@ -1,0 +1,29 @@
+//! Kinglet runs small language models from GGUF files, in a web page and natively.
+//!
+//! Data takes one way through the crate, and a floor imports only lower floors:
+//!
+//! ```text
+//! bytes -> Checkpoint -> Weights -> forward -> logits -> Sampler -> text -> Session -> JavaScript
+//! source   formats       backend    model      generate             text    session    api
+//! ```
+
+pub mod error;
+pub mod num;
+
+pub mod source;
+
+pub mod formats;
+pub mod text;
+
+pub mod backend;
+
+pub mod model;
+
+pub mod generate;
+
+pub mod session;
+
+#[cfg(feature = "web")]
+pub mod api;
+
+pub use error::{Error, ErrorCode, Result};

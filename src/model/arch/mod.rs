@@ -1,0 +1,1 @@
+//! One small file per architecture: metadata -> DecoderSpec and tensor names.

@@ -1,0 +1,1 @@
+//! Streams a checkpoint's tensors, in file order, into a backend.

@@ -1,0 +1,3 @@
+//! Numbers below everything else: half floats and 128-bit vectors.
+
+pub mod half;
