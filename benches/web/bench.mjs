@@ -1,0 +1,100 @@
+#!/usr/bin/env node
+// Kinglet's npm package in headless Chromium, one CPU thread, alone, two packages against each other, or beside its peers.
+// See README.md, or --help.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { execFileSync } from 'node:child_process';
+import { parseArgs } from 'node:util';
+import { measure } from './lib/run.mjs';
+import { machineFacts } from './lib/machine.mjs';
+import { table, comparison } from './lib/tables.mjs';
+
+const HERE = import.meta.dirname;
+const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDER] [options]
+
+  --package   the packed package (folder with package.json, or the .tgz); twice to compare two. Default ../../pkg
+  --binaries  relaxed,simd128: which wasm binaries of it to run. Default: the one it chooses itself
+  --peers     a set-up copy of the peers' folder; its contenders run interleaved with ours
+  --with      which of them. Default wllama2,candle,tjs,llama-native,llama-sse42
+  --only-peers  without our package
+  --models    default smollm2-135m-Q4_0,smollm2-135m-Q8_0 (files models/NAME.gguf, made by make_model.py)
+  --models-dir  default models
+  --rounds 3  --reps 1  --gen 64  --ctx 1024  --timeout 300 (s)  --chromium PATH  --verbose
+  --out FILE  JSON lines, appended; default results/bench-DATE.jsonl`;
+
+const { values: v } = parseArgs({ options: {
+  package: { type: 'string', multiple: true }, binaries: { type: 'string' }, peers: { type: 'string' }, with: { type: 'string', default: 'wllama2,candle,tjs,llama-native,llama-sse42' },
+  'only-peers': { type: 'boolean' }, models: { type: 'string', default: 'smollm2-135m-Q4_0,smollm2-135m-Q8_0' }, 'models-dir': { type: 'string', default: path.join(HERE, 'models') },
+  rounds: { type: 'string', default: '3' }, reps: { type: 'string', default: '1' }, gen: { type: 'string', default: '64' }, ctx: { type: 'string', default: '1024' }, timeout: { type: 'string', default: '300' },
+  chromium: { type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium' }, out: { type: 'string' }, verbose: { type: 'boolean' }, help: { type: 'boolean' } } });
+if (v.help) { console.log(USAGE); process.exit(0); }
+if (v['only-peers'] && !v.peers) { console.error('--only-peers needs --peers FOLDER'); process.exit(2); }
+
+/** The folder of a package given as a folder or as the .tgz that npm packs. */
+function packageFolder(given) {
+  let folder = path.resolve(given);
+  if (given.endsWith('.tgz')) {
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kinglet-bench-'));
+    execFileSync('tar', ['xzf', given, '-C', folder, '--strip-components=1']);
+    process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+  }
+  if (!fs.existsSync(path.join(folder, 'package.json'))) { console.error(`${given} is no package: it has no package.json. Run cargo xtask pack first.`); process.exit(2); }
+  return folder;
+}
+
+/** The .wasm of the package for one binary: "relaxed" is the file with that word in its name, "simd128" the other. */
+function wasmOf(folder, binary) {
+  const all = fs.readdirSync(folder, { recursive: true }).filter((f) => f.endsWith('.wasm') && !f.includes('node_modules'));
+  const found = all.filter((f) => /relaxed/.test(f) === (binary === 'relaxed') && !/router|grammar|thread/.test(f));
+  if (found.length !== 1) throw new Error(`which .wasm of ${folder} is the ${binary} binary? found ${all.join(', ') || 'none'}`);
+  return found[0];
+}
+
+const models = v.models.split(',');
+const contenders = [];
+if (!v['only-peers']) {
+  for (const given of v.package ?? [path.join(HERE, '../../pkg')]) {
+    const [, name, place] = /^(?:(\w[\w.-]*)=)?(.+)$/.exec(given);
+    const folder = packageFolder(place);
+    const binaries = v.binaries?.split(',') ?? [undefined];
+    for (const binary of binaries) contenders.push({ label: [name ?? 'kinglet', binary].filter(Boolean).join(' '), package: folder, binary, wasm: binary && wasmOf(folder, binary) });
+  }
+}
+if (v.peers) contenders.push(...v.with.split(',').map((contender) => ({ label: contender, contender })));
+
+const options = {
+  models: path.resolve(v['models-dir']), peers: v.peers && path.resolve(v.peers), chromium: v.chromium, verbose: v.verbose, prompts: JSON.parse(fs.readFileSync(path.join(HERE, 'prompts.json'), 'utf8')),
+  reps: Number(v.reps), gen: Number(v.gen), ctx: Number(v.ctx), timeout: Number(v.timeout),
+};
+/** The model in the form a contender reads; null where it has none. ONNX contenders run each shape once, at q8. */
+function modelFor(c, model) {
+  if (!c.contender?.startsWith('tjs')) return `${model}.gguf`;
+  const shape = /^smollm2-[\d.]+[mb]/.exec(model)[0];
+  const first = models.find((m) => m.startsWith(shape)) === model;
+  return first && fs.existsSync(path.join(options.peers, 'onnx', shape)) ? `${shape}#q8` : null;
+}
+
+const out = path.resolve(v.out ?? path.join(HERE, 'results', `bench-${new Date().toISOString().slice(0, 16).replace(/\W/g, '')}.jsonl`));
+fs.mkdirSync(path.dirname(out), { recursive: true });
+const rows = [], failures = new Map();
+const write = (row) => fs.appendFileSync(out, JSON.stringify(row) + '\n');
+write({ machine: machineFacts(v.chromium), settings: { gen: options.gen, ctx: options.ctx, reps: options.reps, prompt: 128 } });
+for (let round = 0; round < Number(v.rounds); round++) {
+  for (const model of models) {
+    for (const c of contenders) {
+      const named = modelFor(c, model), key = `${c.label}|${named}`;
+      if (!named || failures.get(key) >= 2) continue;
+      const row = { round, ...(await measure({ ...c, model: named }, options)) };
+      row.fileBytes = named.includes('#') ? undefined : fs.statSync(path.join(options.models, named), { throwIfNoEntry: false })?.size;
+      if (row.error) failures.set(key, (failures.get(key) ?? 0) + 1);
+      write(row);
+      rows.push(row);
+      console.error(round, c.label, named, row.error ? `ERROR ${row.error}${row.log?.length ? '\n  ' + row.log.join('\n  ') : ''}` : `load ${row.loadMs ?? '-'} ms, first token ${row.firstTokenMs ?? '-'} ms, prefill ${row.prefillTps}, decode ${row.decodeTps} tok/s, foreign ${row.cpu.foreign}`);
+    }
+  }
+}
+console.log(table(rows));
+console.log(comparison(rows));
+console.error(`written to ${path.relative(process.cwd(), out)}`);
+process.exit(rows.some((r) => r.error) ? 1 : 0);

@@ -1,0 +1,50 @@
+#!/usr/bin/env node
+// Tables from result files: node report.mjs FILE.jsonl...           to stdout
+//                           node report.mjs --write                 the sections of ../RESULTS.md from recorded/
+// A section of RESULTS.md is what stands between `<!-- from NAME -->` and `<!-- end -->`; NAME is a file of recorded/, without
+// its ending. What stands there is replaced whole; figures are never typed.
+import fs from 'node:fs';
+import path from 'node:path';
+import { table, comparison } from './lib/tables.mjs';
+
+const HERE = import.meta.dirname;
+
+function machine(m) {
+  const caches = m.caches && Object.entries(m.caches).map(([name, size]) => `${name} ${size}`).join(', ');
+  return `${m.cores} cores of ${m.cpu}; ${m.memoryGiB} GiB; ${m.instructions.join(' ')}${m.instructions.some((f) => f.includes('512')) ? '' : ' (no AVX-512, no VNNI)'}; ${caches}; Linux ${m.kernel}, Chromium ${m.chromium}, Node ${m.node}; ${m.date.slice(0, 16).replace('T', ' ')} UTC, load ${m.loadavg.toFixed(1)} before the run.`;
+}
+
+/** A .jsonl of bench.mjs: its machine and the tables. */
+function benchSection(files) {
+  const lines = files.flatMap((file) => fs.readFileSync(file, 'utf8').trim().split('\n').map((l) => ({ ...JSON.parse(l), file: path.basename(file) })));
+  const heads = lines.filter((l) => l.machine);
+  const rows = lines.filter((l) => l.label).map((row) => ({ ctx: heads[0]?.settings.ctx, ...row }));
+  const s = heads[0]?.settings;
+  return [heads.length ? machine(heads.at(-1).machine) : '', s && `Greedy, batch 1, one thread, ${s.prompt} tokens of prompt, ${s.gen} new, context ${s.ctx}; medians of ${new Set(rows.map((r) => r.round)).size} interleaved rounds.`, table(rows), comparison(rows)].filter(Boolean).join('\n\n');
+}
+
+/** A .json of the peers' roofline.mjs. */
+function rooflineSection(file) {
+  const { at, loadavg, chromium: c } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const lines = [
+    ...Object.entries(c.read_GBps).map(([size, by]) => [`streaming read of ${size}, GB/s`, by[1], by[2]]),
+    ...Object.entries(c.gigaMACs).map(([kernel, by]) => [`${kernel}, G multiply-adds/s`, by[1], by[2]]),
+    ...Object.entries(c.gemv_Gweights).map(([kernel, by]) => [`${kernel}, G weights/s`, by[1], by[2]]),
+  ];
+  return `In Chromium, best of several passes; ${at.slice(0, 16).replace('T', ' ')} UTC, load ${loadavg}.\n\n| | 1 thread | 2 threads |\n|---|--:|--:|\n${lines.map((l) => `| ${l.join(' | ')} |`).join('\n')}`;
+}
+
+const args = process.argv.slice(2);
+if (!args.length) { console.error('usage: node report.mjs FILE.jsonl... | node report.mjs --write'); process.exit(2); }
+const section = (files) => (files[0].endsWith('.jsonl') ? benchSection(files) : rooflineSection(files[0]));
+if (args[0] !== '--write') {
+  console.log(section(args));
+} else {
+  const target = path.join(HERE, '../RESULTS.md');
+  const text = fs.readFileSync(target, 'utf8').replace(/^<!-- from ([\w.-]+) -->$[\s\S]*?^<!-- end -->$/gm, (whole, name) => {
+    const file = ['.jsonl', '.json'].map((ending) => path.join(HERE, 'recorded', name + ending)).find((f) => fs.existsSync(f));
+    if (!file) throw new Error(`RESULTS.md asks for recorded/${name}.jsonl, which is not there`);
+    return `<!-- from ${name} -->\n${section([file])}\n<!-- end -->`;
+  });
+  fs.writeFileSync(target, text);
+}
