@@ -21,6 +21,15 @@ pub trait ByteSource {
 
     /// Fills `buf` from `offset`. Errors: [`Error::Truncated`] where the file ends before, [`Error::Source`], [`Error::Aborted`].
     async fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// As [`ByteSource::read_at`], but fills less of `buf` where the file ends before; returns the bytes read. Sources
+    /// without a known length have to provide it.
+    async fn read_up_to(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let rest = self.len().map_or(u64::MAX, |len| len.saturating_sub(offset));
+        let n = buf.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+        self.read_at(offset, &mut buf[..n]).await?;
+        Ok(n)
+    }
 }
 
 /// A file that is in memory already.

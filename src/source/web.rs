@@ -25,14 +25,22 @@ impl ByteSource for WebSource {
     }
 
     async fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let chunk = self.0.read(offset as f64, buf.len() as f64).await.map_err(failed)?;
-        let chunk: Uint8Array = chunk.dyn_into().map_err(|_| Error::Source("the source returned no bytes".into()))?;
-        if chunk.length() as usize != buf.len() {
-            let (need, have) = (offset + buf.len() as u64, offset + chunk.length() as u64);
+        let read = self.read_up_to(offset, buf).await?;
+        if read != buf.len() {
+            let (need, have) = (offset + buf.len() as u64, offset + read as u64);
             return Err(Error::Truncated { what: "a read".into(), need, have });
         }
-        chunk.copy_to(buf);
         Ok(())
+    }
+
+    async fn read_up_to(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let chunk = self.0.read(offset as f64, buf.len() as f64).await.map_err(failed)?;
+        let chunk: Uint8Array = chunk.dyn_into().map_err(|_| Error::Source("the source returned no bytes".into()))?;
+        let n = chunk.length() as usize;
+        let part =
+            buf.get_mut(..n).ok_or_else(|| Error::Source("the source returned more bytes than asked for".into()))?;
+        chunk.copy_to(part);
+        Ok(n)
     }
 }
 
