@@ -1,0 +1,65 @@
+//! What one page loads before the model, compressed as a web server would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::pack::LEVELS;
+use crate::shell::{output, root};
+
+/// Brotli bytes; one binary and its JavaScript.
+const GATE: u64 = 600_000;
+
+/// Node.js carries Brotli; quality 11 is its default. One line of "raw brotli" for each file named.
+const MEASURE: &str = "for (const file of process.argv.slice(1)) {
+  const raw = require('fs').readFileSync(file);
+  console.log(raw.length, require('zlib').brotliCompressSync(raw).length);
+}";
+
+pub fn run() -> Result<()> {
+    let package = root().join("pkg");
+    let mut largest = 0;
+    for (level, _) in LEVELS {
+        let binary = package.join("wasm").join(level);
+        let mut files = vec![binary.join("kinglet_bg.wasm"), binary.join("kinglet.js")];
+        files.extend(scripts(&package.join("dist"))?);
+        println!("{level:<32} {:>10} {:>10}", "raw", "brotli");
+        let (mut raw, mut brotli) = (0, 0);
+        for (file, size) in files.iter().zip(measure(&files)?) {
+            let name = file.strip_prefix(&package)?.display().to_string();
+            println!("  {name:<30} {:>10} {:>10}", size.0, size.1);
+            raw += size.0;
+            brotli += size.1;
+        }
+        println!("  {:<30} {raw:>10} {brotli:>10}\n", "in all");
+        largest = largest.max(brotli);
+    }
+    println!("size: {largest} of {GATE} bytes (brotli) before the model");
+    if largest > GATE {
+        bail!("a page loads {} bytes more than the gate allows", largest - GATE);
+    }
+    Ok(())
+}
+
+/// The package's own modules: what a page loads from it, not counting the optional adapters in folders beside them.
+fn scripts(dist: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dist).with_context(|| format!("{} is missing: cargo xtask pack", dist.display()))?;
+    let mut scripts: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    scripts.retain(|path| path.extension().is_some_and(|extension| extension == "js"));
+    scripts.sort();
+    Ok(scripts)
+}
+
+fn measure(files: &[PathBuf]) -> Result<Vec<(u64, u64)>> {
+    let mut args = vec!["-e", MEASURE];
+    for file in files {
+        args.push(file.to_str().context("the path of the repository is not UTF-8")?);
+    }
+    let table = output("node", &args).context("cannot measure the files of the package: cargo xtask pack")?;
+    let parse = |line: &str| -> Option<(u64, u64)> {
+        let (raw, brotli) = line.split_once(' ')?;
+        Some((raw.parse().ok()?, brotli.parse().ok()?))
+    };
+    table.lines().map(|line| parse(line).with_context(|| format!("unexpected answer of node: {line}"))).collect()
+}

@@ -1,0 +1,117 @@
+//! Every test, one after the other: later ones still run when an earlier one fails.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{command, line, root, step};
+use crate::{pack, serve, setup, size};
+
+/// Lines of the runners that say how it went; repeated at the end.
+const SUMMARIES: [&str; 4] = ["test result:", "# tests ", "# pass ", "# fail "];
+
+struct Outcome {
+    name: &'static str,
+    seconds: u64,
+    summary: Vec<String>,
+    error: Option<anyhow::Error>,
+}
+
+#[derive(Default)]
+struct Suite {
+    outcomes: Vec<Outcome>,
+    soak: bool,
+}
+
+pub fn run(soak: bool) -> Result<()> {
+    let start = Instant::now();
+    setup::everything()?;
+    let chromium = setup::browser()?;
+    let mut suite = Suite { soak, ..Suite::default() };
+
+    suite.part("format", |suite| suite.watch(command("cargo", ".").args(["fmt", "--all", "--check"])));
+    suite.part("lint", |suite| {
+        suite.watch(command("cargo", ".").args(CLIPPY).args(["--workspace", "--all-targets"]).args(DENY))
+    });
+    suite.part("lint wasm", |suite| {
+        let (_, flags) = pack::LEVELS[pack::LEVELS.len() - 1];
+        suite.watch(pack::web_cargo("clippy", flags).arg("--quiet").args(DENY))
+    });
+    suite.part("native", |suite| suite.watch(command("cargo", ".").args(["test", "--workspace", "--no-fail-fast"])));
+    suite.part("pack", |_| pack::everything().map(|()| Vec::new()));
+    suite.part("size", |_| size::run().map(|()| Vec::new()));
+    for dir in ["pkg", "www", "tests/browser"] {
+        suite.part("types", |suite| suite.watch(command("npm", dir).args(["run", "--silent", "check"])));
+    }
+    suite.part("browser", |suite| {
+        suite.watch(command("npm", "tests/browser").args(["run", "--silent", "test"]).env("CHROMIUM", &chromium))
+    });
+    suite.part("headless demo", |suite| {
+        let (address, _server) = serve::start(root().join("www/dist"), None)?;
+        let page = format!("http://localhost:{}/", address.port());
+        let ask = ["ask.mjs", &page, "Tell me a story about a bird."];
+        suite.watch(command("node", "tests/browser").args(ask).env("CHROMIUM", &chromium))
+    });
+
+    println!();
+    for outcome in &suite.outcomes {
+        let verdict = if outcome.error.is_some() { "FAILED" } else { "ok" };
+        println!("{:<14} {verdict:<6} {:>5} s", outcome.name, outcome.seconds);
+        for line in &outcome.summary {
+            println!("    {line}");
+        }
+        if let Some(error) = &outcome.error {
+            println!("    {error:#}");
+        }
+    }
+    let failed = suite.outcomes.iter().filter(|outcome| outcome.error.is_some()).count();
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    println!("\n{} parts, {failed} failed, {minutes:.1} minutes", suite.outcomes.len());
+    if failed > 0 {
+        bail!("{failed} of {} parts failed", suite.outcomes.len());
+    }
+    Ok(())
+}
+
+const CLIPPY: [&str; 2] = ["clippy", "--quiet"];
+const DENY: [&str; 3] = ["--", "-D", "warnings"];
+
+impl Suite {
+    fn part(&mut self, name: &'static str, body: impl FnOnce(&Self) -> Result<Vec<String>>) {
+        step("Testing", name);
+        let start = Instant::now();
+        let (summary, error) = match body(self) {
+            Ok(summary) => (summary, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        if let Some(error) = &error {
+            step("Failed", &format!("{name}: {error:#}"));
+        }
+        self.outcomes.push(Outcome { name, seconds: start.elapsed().as_secs(), summary, error });
+    }
+
+    /// Runs a test program, passes its output on and returns its summary lines.
+    fn watch(&self, command: &mut Command) -> Result<Vec<String>> {
+        let line = line(command);
+        if self.soak {
+            command.env("KINGLET_SOAK", "1");
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{line}`"))?;
+        let mut summary = Vec::new();
+        for text in BufReader::new(child.stdout.take().expect("stdout is piped")).split(b'\n') {
+            let text = String::from_utf8_lossy(&text?).into_owned();
+            println!("{text}");
+            if SUMMARIES.iter().any(|prefix| text.starts_with(prefix)) {
+                summary.push(text);
+            }
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            summary.push(format!("`{line}` failed ({status})"));
+            bail!("{}", summary.join("\n    "));
+        }
+        Ok(summary)
+    }
+}
