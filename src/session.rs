@@ -1,17 +1,51 @@
 //! A loaded model in conversation: prompt building, context window, prefix reuse, usage. One request at a time; the
 //! caller queues.
 
-use crate::backend::{Backend, Memory};
-use crate::generate::{FinishReason, GenerateOptions, Signals};
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, DecoderSpec, HeadRows, Memory};
+use crate::formats::{Checkpoint, Format};
+use crate::generate::sampler::SplitMix64;
+pub use crate::generate::TokenLogprob;
+use crate::generate::{Answer, FinishReason, GenerateOptions, Signals};
+use crate::model::{arch, decoder, memory, weights};
 use crate::source::ByteSource;
-use crate::text::Message;
+use crate::text::tokenizer::Special;
+use crate::text::{ChatTemplate, Message, Tokenizer};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Default)]
+/// Milliseconds from any fixed moment on.
+pub type Clock = fn() -> f64;
+
+#[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// Default: min(the model's, 4096).
     pub context_length: Option<usize>,
+    /// Bytes that model, cache and scratch may take. Default: what wasm32 can address; no limit elsewhere.
+    pub memory_limit: Option<u64>,
+    /// wasm32-unknown-unknown has no clock of its own: without one the times of [`Stats`] are 0 there.
+    pub clock: Clock,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { context_length: None, memory_limit: memory::default_limit(), clock: system_clock }
+    }
+}
+
+const DEFAULT_CONTEXT: usize = 4096;
+
+#[cfg(not(target_arch = "wasm32"))]
+fn system_clock() -> f64 {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_secs_f64() * 1e3
+}
+
+#[cfg(target_arch = "wasm32")]
+fn system_clock() -> f64 {
+    0.0
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -22,12 +56,13 @@ pub struct Info {
     pub parameters: u64,
     /// The format that holds most weights, "Q4_0" and the like.
     pub quantization: String,
+    /// Of this session; the model may allow more.
     pub context_length: usize,
     pub vocabulary: usize,
     pub backend: &'static str,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Request {
     /// A conversation, or ...
     #[serde(default)]
@@ -44,7 +79,7 @@ pub struct Request {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Step {
-    /// A chunk of the prompt is done.
+    /// A chunk of the prompt is done; `done` counts reused tokens too. The last chunk yields the first token instead.
     Prefill { done: usize, total: usize },
     /// `text`: what this token completes (may be empty), stop strings held back.
     Token { id: u32, text: String, signals: Signals, top_logprobs: Vec<TokenLogprob>, special: bool },
@@ -52,67 +87,288 @@ pub enum Step {
     Done { text: String, reason: FinishReason, stop: Option<String>, stats: Stats },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TokenLogprob {
-    pub id: u32,
-    pub logprob: f32,
-}
-
 /// Of the last run; see `engine.stats()` in `api.md`.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stats {
     pub prompt_tokens: usize,
     pub cached_tokens: usize,
     pub prefill_ms: f64,
+    /// An end token counts.
     pub completion_tokens: usize,
     pub decode_ms: f64,
     pub dispatches_per_token: usize,
     pub backend: &'static str,
 }
 
-pub struct Session<B> {
+pub struct Session<B = CpuBackend> {
     backend: B,
+    tokenizer: Tokenizer,
+    /// A template that does not compile spoils chat, not the model.
+    template: Result<ChatTemplate>,
+    info: Info,
+    clock: Clock,
+    /// The tokens whose keys and values the cache holds.
+    cached: Vec<u32>,
+    run: Option<Run>,
+    stats: Stats,
+    seeds: SplitMix64,
+}
+
+struct Run {
+    answer: Answer,
+    started: f64,
+    first_token: f64,
+}
+
+impl Session<CpuBackend> {
+    /// Loads a model onto the CPU. `progress(bytes done, bytes in all)`.
+    pub async fn load<S: ByteSource>(
+        shards: &mut [S],
+        options: LoadOptions,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
+        Self::load_on(async |spec, _| CpuBackend::new(spec), shards, options, progress).await
+    }
 }
 
 impl<B: Backend> Session<B> {
-    /// `progress(bytes done, bytes in all)`.
-    pub async fn load<S: ByteSource>(
-        _shards: &mut [S],
-        _options: LoadOptions,
-        _progress: impl FnMut(u64, u64),
+    /// `new_backend(spec, context length)` makes the backend once the header is read.
+    pub async fn load_on<S: ByteSource>(
+        new_backend: impl AsyncFnOnce(DecoderSpec, usize) -> Result<B>,
+        shards: &mut [S],
+        options: LoadOptions,
+        progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        Err(Error::BadRequest("not yet".into()))
+        let mut checkpoint = Checkpoint::open(shards).await?;
+        let blueprint = arch::describe(&checkpoint)?;
+        let spec = &blueprint.spec;
+        let context_length = context_length(options.context_length, spec.context_length)?;
+        let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata)?;
+        if tokenizer.vocab_size() != spec.vocab {
+            let (tokens, rows) = (tokenizer.vocab_size(), spec.vocab);
+            return Err(Error::Tokenizer(format!("it has {tokens} tokens, but the model embeds {rows}")));
+        }
+        let mut backend = new_backend(spec.clone(), context_length).await?;
+        let needed = memory::estimate(&blueprint, &checkpoint, context_length, backend.max_batch());
+        if let Some(limit) = options.memory_limit {
+            memory::check(spec, needed, context_length, limit)?;
+        }
+        weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
+
+        let clock = options.clock;
+        Ok(Self {
+            template: ChatTemplate::from_gguf(&checkpoint.metadata, &tokenizer),
+            info: Info {
+                architecture: spec.architecture.clone(),
+                name: checkpoint.metadata.string("general.name").ok().flatten().map(String::from),
+                parameters: checkpoint.tensors.iter().map(|t| t.shape.iter().map(|&n| n as u64).product::<u64>()).sum(),
+                quantization: main_format(&checkpoint).name().into(),
+                context_length,
+                vocabulary: spec.vocab,
+                backend: backend.name(),
+            },
+            stats: Stats { backend: backend.name(), ..Stats::default() },
+            seeds: SplitMix64(clock().to_bits()),
+            backend,
+            tokenizer,
+            clock,
+            cached: Vec::new(),
+            run: None,
+        })
     }
 
-    pub fn info(&self) -> Info {
-        todo!()
+    pub fn info(&self) -> &Info {
+        &self.info
     }
 
     pub fn memory(&self) -> Memory {
         self.backend.memory()
     }
 
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Of the request under way, or else the last one.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
     /// Tokenizes and checks; the work is done by [`Session::step`]. A running request is dropped.
-    pub fn start(&mut self, _request: &Request) -> Result<()> {
-        todo!()
+    ///
+    /// Errors: [`Error::BadRequest`], [`Error::Template`], [`Error::ContextExceeded`].
+    pub fn start(&mut self, request: &Request) -> Result<()> {
+        self.abort();
+        let (tokens, at_start) = match (&request.messages, &request.prompt) {
+            (Some(messages), None) => {
+                let template = self.template.as_ref().map_err(Clone::clone)?;
+                (template.encode(&self.tokenizer, messages, request.tools.as_ref())?, true)
+            }
+            (None, Some(prompt)) => (self.raw_prompt(prompt)?, prompt.is_empty()),
+            _ => return Err(Error::BadRequest("give either messages or a prompt".into())),
+        };
+        self.start_tokens(tokens, &request.options, at_start)
     }
 
-    /// One chunk of the prompt, or one token. After [`Step::Done`] there is no running request.
+    /// As [`Session::start`], from token ids, to which nothing is added. `at_start`: the answer begins a text.
+    pub fn start_tokens(&mut self, tokens: Vec<u32>, options: &GenerateOptions, at_start: bool) -> Result<()> {
+        self.abort();
+        options.check(self.info.vocabulary)?;
+        self.check_tokens(&tokens)?;
+        let room = self.info.context_length - tokens.len();
+        if room == 0 {
+            return Err(self.context_exceeded(tokens.len()));
+        }
+        // At least the last token of the prompt is run again: its logits are wanted.
+        let reusable = if options.cache_prompt { common_prefix(&self.cached, &tokens).min(tokens.len() - 1) } else { 0 };
+        self.cached.truncate(reusable);
+        self.stats = Stats {
+            prompt_tokens: tokens.len(),
+            cached_tokens: reusable,
+            backend: self.info.backend,
+            ..Stats::default()
+        };
+        let limit = options.max_tokens.unwrap_or(room).min(room);
+        let seed = options.seed.unwrap_or_else(|| self.seeds.next_u64() ^ (self.clock)().to_bits());
+        let answer = Answer::new(tokens, limit, options.clone(), seed, at_start);
+        self.run = Some(Run { answer, started: (self.clock)(), first_token: 0.0 });
+        Ok(())
+    }
+
+    /// One chunk of the prompt, or one token. After [`Step::Done`] there is no running request, nor after an error.
     pub async fn step(&mut self) -> Result<Step> {
-        todo!()
+        let Some(mut run) = self.run.take() else {
+            return Err(Error::BadRequest("no request is running".into()));
+        };
+        if let Some((reason, stop)) = run.answer.finished().cloned() {
+            let text = run.answer.take_held_text();
+            let (reason, stop) = run.answer.finished().cloned().unwrap_or((reason, stop));
+            return Ok(Step::Done { text, reason, stop, stats: self.stats.clone() });
+        }
+        let tokens = run.answer.tokens();
+        let total = tokens.len();
+        let end = total.min(self.cached.len() + self.backend.max_batch());
+        let last = end == total;
+        let batch = &tokens[self.cached.len()..end];
+        forward(&mut self.backend, &mut self.cached, batch, if last { HeadRows::Last } else { HeadRows::None })?;
+        if !last {
+            self.stats.prefill_ms = (self.clock)() - run.started;
+            self.run = Some(run);
+            return Ok(Step::Prefill { done: end, total });
+        }
+        let logits = self.backend.logits().await?;
+        let token = run.answer.push(logits, &self.tokenizer);
+
+        let now = (self.clock)();
+        self.stats.completion_tokens = run.answer.len();
+        if run.answer.len() == 1 {
+            run.first_token = now;
+            self.stats.prefill_ms = now - run.started;
+        } else {
+            self.stats.decode_ms = now - run.first_token;
+        }
+        self.run = Some(run);
+        let crate::generate::Token { id, text, signals, top_logprobs, special } = token;
+        Ok(Step::Token { id, text, signals, top_logprobs, special })
     }
 
-    /// Ends the running request between two tokens; the cache stays valid.
+    /// Ends the running request between two steps; the cache stays valid.
     pub fn abort(&mut self) -> Option<Stats> {
-        todo!()
+        self.run.take().map(|_| self.stats.clone())
     }
 
-    pub fn tokenize(&self, _text: &str) -> Vec<u32> {
-        todo!()
+    /// The logits of every position of `tokens`, handed to `each` as `[positions of a chunk, vocabulary]`.
+    pub async fn logits(&mut self, tokens: &[u32], mut each: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        self.abort();
+        self.check_tokens(tokens)?;
+        self.cached.clear();
+        for batch in tokens.chunks(self.backend.max_batch()) {
+            forward(&mut self.backend, &mut self.cached, batch, HeadRows::All)?;
+            each(self.backend.logits().await?)?;
+        }
+        Ok(())
     }
 
-    pub fn detokenize(&self, _ids: &[u32]) -> String {
-        todo!()
+    /// Special tokens in the text count as such; none are added.
+    pub fn tokenize(&self, text: &str) -> Vec<u32> {
+        self.tokenizer.encode(text, Special::Parse)
     }
+
+    /// Special tokens show their names. Errors: an id that is not in the vocabulary.
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        self.check_ids(ids)?;
+        Ok(self.tokenizer.decode(ids, true))
+    }
+
+    /// An empty prompt is BOS alone.
+    fn raw_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer.encode(text, Special::Parse);
+        let wanted = self.tokenizer.add_bos() || ids.is_empty();
+        match self.tokenizer.bos() {
+            Some(bos) if wanted && ids.first() != Some(&bos) => ids.insert(0, bos),
+            None if ids.is_empty() => {
+                return Err(Error::BadRequest("the prompt is empty, and this model has no BOS token to begin with".into()));
+            }
+            _ => {}
+        }
+        Ok(ids)
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() {
+            return Err(Error::BadRequest("the prompt has no tokens".into()));
+        }
+        if tokens.len() > self.info.context_length {
+            return Err(self.context_exceeded(tokens.len()));
+        }
+        self.check_ids(tokens)
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.info.vocabulary;
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => Err(Error::BadRequest(format!("the model has no token {id}, only 0 to {}", vocab - 1))),
+            None => Ok(()),
+        }
+    }
+
+    fn context_exceeded(&self, prompt: usize) -> Error {
+        Error::ContextExceeded { prompt, context: self.info.context_length }
+    }
+}
+
+/// Runs `batch` after what is cached, and keeps the account of the cache: when a step fails, what it wrote does not count.
+fn forward<B: Backend>(backend: &mut B, cached: &mut Vec<u32>, batch: &[u32], rows: HeadRows) -> Result<()> {
+    decoder::forward(backend, batch, cached.len(), rows)?;
+    cached.extend_from_slice(batch);
+    Ok(())
+}
+
+fn context_length(wanted: Option<usize>, model: usize) -> Result<usize> {
+    match wanted {
+        None => Ok(model.min(DEFAULT_CONTEXT)),
+        Some(0) => Err(Error::BadRequest("contextLength is 0".into())),
+        Some(wanted) if wanted > model => {
+            Err(Error::BadRequest(format!("contextLength is {wanted}, but the model was made for {model} at most")))
+        }
+        Some(wanted) => Ok(wanted),
+    }
+}
+
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The format that holds most elements.
+fn main_format(checkpoint: &Checkpoint) -> Format {
+    let mut totals: Vec<(Format, u64)> = Vec::new();
+    for tensor in &checkpoint.tensors {
+        let elements = tensor.shape.iter().map(|&n| n as u64).product::<u64>();
+        match totals.iter_mut().find(|(format, _)| *format == tensor.format) {
+            Some((_, total)) => *total += elements,
+            None => totals.push((tensor.format, elements)),
+        }
+    }
+    totals.into_iter().max_by_key(|&(_, total)| total).map_or(Format::F32, |(format, _)| format)
 }

@@ -1,10 +1,15 @@
-//! Prefill and decode: tokens in, tokens out, one step at a time.
+//! From logits to an answer: which token comes next, what it says, and when to end.
 
+pub mod answer;
 pub mod sampler;
 pub mod signals;
 pub mod stop;
 
-use serde::{Deserialize, Serialize};
+pub use answer::{Answer, Token};
+
+use crate::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 
 /// What a request may set; OpenAI's names, and llama.cpp's where OpenAI has none.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -23,7 +28,8 @@ pub struct GenerateOptions {
     pub presence_penalty: f32,
     pub frequency_penalty: f32,
     /// id -> added to its logit.
-    pub logit_bias: std::collections::BTreeMap<u32, f32>,
+    #[serde(deserialize_with = "ids_as_strings")]
+    pub logit_bias: BTreeMap<u32, f32>,
     pub seed: Option<u64>,
     pub stop: Vec<String>,
     pub ignore_eos: bool,
@@ -53,6 +59,49 @@ impl Default for GenerateOptions {
             top_logprobs: 0,
         }
     }
+}
+
+/// Keys of JSON objects are strings, and within a flattened struct serde no longer turns them into numbers itself.
+fn ids_as_strings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u32, f32>, D::Error> {
+    let entries = BTreeMap::<String, f32>::deserialize(deserializer)?;
+    let parse = |(id, bias): (String, f32)| match id.parse() {
+        Ok(id) => Ok((id, bias)),
+        Err(_) => Err(serde::de::Error::custom(format!("logit_bias: \"{id}\" is not a token id"))),
+    };
+    entries.into_iter().map(parse).collect()
+}
+
+/// OpenAI's limit; more would make every step's report large.
+pub const MAX_TOP_LOGPROBS: usize = 20;
+
+impl GenerateOptions {
+    /// Errors: [`Error::BadRequest`] naming the first option outside its range.
+    pub fn check(&self, vocab: usize) -> Result<()> {
+        let within = |name: &str, value: f32, low: f32, high: f32| match value >= low && value <= high {
+            true => Ok(()),
+            false => Err(Error::BadRequest(format!("{name} is {value}; it must be from {low} to {high}"))),
+        };
+        within("temperature", self.temperature, 0.0, 100.0)?;
+        within("top_p", self.top_p, 0.0, 1.0)?;
+        within("min_p", self.min_p, 0.0, 1.0)?;
+        within("repeat_penalty", self.repeat_penalty, 0.01, 100.0)?;
+        within("presence_penalty", self.presence_penalty, -100.0, 100.0)?;
+        within("frequency_penalty", self.frequency_penalty, -100.0, 100.0)?;
+        within("top_logprobs", self.top_logprobs as f32, 0.0, MAX_TOP_LOGPROBS as f32)?;
+        for (&id, &bias) in &self.logit_bias {
+            if id as usize >= vocab {
+                return Err(Error::BadRequest(format!("logit_bias: the model has no token {id}, only {vocab}")));
+            }
+            within("logit_bias", bias, -1000.0, 1000.0)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenLogprob {
+    pub id: u32,
+    pub logprob: f32,
 }
 
 /// Of one sampled token, from the raw logits (before penalties and masks).

@@ -1,1 +1,215 @@
-//! (filled in by its owner)
+//! What the raw logits say about a token: log-probability, entropy, margin and the best alternatives, in one pass.
+
+use super::Signals;
+
+/// The logits of one position in figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// ln(sum(exp(logit))): a token's log-probability is its logit minus this.
+    pub log_sum_exp: f32,
+    /// Nats.
+    pub entropy: f32,
+    /// The best tokens and their logits, best first; equal logits by id.
+    pub top: Vec<(u32, f32)>,
+}
+
+impl Summary {
+    pub fn logprob(&self, logit: f32) -> f32 {
+        // Not finite where the logit is not: -inf stays -inf, NaN counts as -inf.
+        if logit.is_nan() { f32::NEG_INFINITY } else { (logit - self.log_sum_exp).min(0.0) }
+    }
+
+    /// Of the token `id`, one of `logits`. `margin` is of the position: best logit minus the second.
+    pub fn signals(&self, logits: &[f32], id: u32) -> Signals {
+        let margin = match self.top[..] {
+            [(_, best), (_, second), ..] if best.is_finite() && second.is_finite() => best - second,
+            _ => 0.0,
+        };
+        Signals { logprob: self.logprob(logits[id as usize]), entropy: self.entropy, margin }
+    }
+}
+
+/// A block fits in the first-level cache: its maximum is known before its exponentials are summed.
+const BLOCK: usize = 512;
+const LANES: usize = 8;
+
+/// One pass over `logits`: the running sums are rescaled whenever a block raises the maximum. `top` is how many of the
+/// best to keep. Logits that are not finite are taken as the nearest that is (NaN as the least).
+pub fn summarize(logits: &[f32], top: usize) -> Summary {
+    let mut best = Best::new(top.min(logits.len()));
+    let mut max = f32::MIN;
+    // Of x - max: sum(exp(x)) and sum(x * exp(x)).
+    let (mut sum, mut weighted) = (0f64, 0f64);
+    for (i, block) in logits.chunks(BLOCK).enumerate() {
+        let block_max = maximum(block).clamp(f32::MIN, f32::MAX);
+        best.offer_block(block, block_max, i * BLOCK);
+        if block_max > max {
+            let down = f64::from(max) - f64::from(block_max);
+            let scale = down.exp();
+            // x - new max = (x - max) + down; 0 * inf must not become NaN.
+            weighted = if scale > 0.0 { (weighted + down * sum) * scale } else { 0.0 };
+            sum *= scale;
+            max = block_max;
+        }
+        let (block_sum, block_weighted) = exp_sums(block, max);
+        sum += f64::from(block_sum);
+        weighted += f64::from(block_weighted);
+    }
+    let log_sum = sum.max(f64::MIN_POSITIVE).ln();
+    Summary {
+        log_sum_exp: (f64::from(max) + log_sum) as f32,
+        entropy: if sum > 0.0 { (log_sum - weighted / sum).max(0.0) as f32 } else { 0.0 },
+        top: best.into_sorted(),
+    }
+}
+
+/// Of a block; NaN is passed over. Lanes, because the compiler must not reorder a scalar reduction of floats.
+fn maximum(block: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = block.chunks_exact(LANES);
+    for &x in chunks.remainder() {
+        lanes[0] = if x > lanes[0] { x } else { lanes[0] };
+    }
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// (sum(exp(x - max)), sum((x - max) * exp(x - max))).
+fn exp_sums(block: &[f32], max: f32) -> (f32, f32) {
+    let (mut sums, mut weighted) = ([0f32; LANES], [0f32; LANES]);
+    let chunks = block.chunks_exact(LANES);
+    for (lane, &x) in chunks.remainder().iter().enumerate() {
+        let (d, e) = exp_below(x - max);
+        sums[lane] += e;
+        weighted[lane] += d * e;
+    }
+    for chunk in chunks {
+        for lane in 0..LANES {
+            let (d, e) = exp_below(chunk[lane] - max);
+            sums[lane] += e;
+            weighted[lane] += d * e;
+        }
+    }
+    (sums.iter().sum(), weighted.iter().sum())
+}
+
+/// `d` clamped to [-87, 0] and exp(d), within 2 units in the last place; branch-free, so that loops over it vectorize.
+/// NaN becomes -87.
+#[inline(always)]
+pub fn exp_below(d: f32) -> (f32, f32) {
+    // Added, this leaves the nearest integer in the low bits of the mantissa.
+    const ROUND: f32 = 12_582_912.0;
+    let d = if d > -87.0 { d } else { -87.0 };
+    let d = if d < 0.0 { d } else { 0.0 };
+    let shifted = d * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    // ln 2 in two parts keeps the remainder exact.
+    let r = (d - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let p = 1.987_569_2e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    (d, p * power)
+}
+
+/// The best `n` seen so far.
+struct Best {
+    n: usize,
+    /// Best first.
+    entries: Vec<(u32, f32)>,
+}
+
+impl Best {
+    fn new(n: usize) -> Self {
+        Self { n, entries: Vec::with_capacity(n + 1) }
+    }
+
+    /// Ids come in order; only blocks that hold something better than the worst kept are looked at closely.
+    fn offer_block(&mut self, block: &[f32], block_max: f32, first_id: usize) {
+        if self.entries.len() == self.n && self.entries.last().is_none_or(|&(_, worst)| block_max <= worst) {
+            return;
+        }
+        for (i, &logit) in block.iter().enumerate() {
+            // NaN is worse than anything, and still a token: there may be nothing else.
+            let logit = if logit.is_nan() { f32::NEG_INFINITY } else { logit };
+            if self.entries.len() == self.n && self.entries.last().is_none_or(|&(_, worst)| logit <= worst) {
+                continue;
+            }
+            let at = self.entries.partition_point(|&(_, kept)| kept >= logit);
+            self.entries.insert(at, ((first_id + i) as u32, logit));
+            self.entries.truncate(self.n);
+        }
+    }
+
+    fn into_sorted(self) -> Vec<(u32, f32)> {
+        self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize, scale: f32) -> Vec<f32> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..n).map(|_| scale * (next() + next() + next())).collect()
+    }
+
+    /// Plain double-precision formulas.
+    fn reference(logits: &[f32]) -> (f64, f64) {
+        let max = logits.iter().copied().fold(f32::MIN, f32::max) as f64;
+        let log_sum = logits.iter().map(|&x| (x as f64 - max).exp()).sum::<f64>().ln() + max;
+        let entropy = logits.iter().map(|&x| x as f64 - log_sum).map(|lp| -lp * lp.exp()).sum();
+        (log_sum, entropy)
+    }
+
+    #[test]
+    fn agrees_with_double_precision() {
+        for (n, scale) in [(1, 1.0), (2, 1.0), (511, 3.0), (513, 30.0), (49_152, 12.0), (262_144, 200.0), (1000, 0.0)] {
+            let logits = noise(n, scale);
+            let (log_sum, entropy) = reference(&logits);
+            let summary = summarize(&logits, 5);
+            assert!((summary.log_sum_exp as f64 - log_sum).abs() < 1e-5 * (1.0 + log_sum.abs()), "{n} {scale}");
+            assert!((summary.entropy as f64 - entropy).abs() < 2e-5 * (1.0 + entropy), "{n} {scale}");
+            let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+            sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
+            assert_eq!(summary.top, sorted[..n.min(5)], "{n} {scale}");
+        }
+    }
+
+    #[test]
+    fn exp_is_accurate_over_its_range() {
+        for i in 0..=870_000 {
+            let d = -(i as f32) / 10_000.0;
+            let exact = f64::from(d).exp();
+            let error = (f64::from(exp_below(d).1) - exact).abs() / exact;
+            assert!(error < 3e-7, "exp({d}): relative error {error:e}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_neither_panics_nor_wins() {
+        let nan = f32::NAN;
+        let summary = summarize(&[nan, 1.0, f32::NEG_INFINITY, 3.0, nan], 3);
+        assert_eq!(summary.top[..2], [(3, 3.0), (1, 1.0)]);
+        assert!((summary.log_sum_exp - 3.126_928).abs() < 1e-5, "{summary:?}");
+        assert!(summary.entropy.is_finite());
+        for logits in [[nan; 3], [f32::NEG_INFINITY; 3], [f32::INFINITY; 3], [f32::MAX, f32::MIN, nan]] {
+            let summary = summarize(&logits, 2);
+            let signals = summary.signals(&logits, summary.top[0].0);
+            assert!(signals.entropy.is_finite() && signals.margin.is_finite() && !signals.logprob.is_nan());
+        }
+    }
+}

@@ -2,4 +2,7 @@
 
 pub mod arch;
 pub mod decoder;
+pub mod memory;
 pub mod weights;
+
+pub use arch::Blueprint;
