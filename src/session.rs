@@ -1,11 +1,10 @@
 //! A loaded model in conversation: prompt building, context window, prefix reuse, usage. One request at a time; the
 //! caller queues.
 
-use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, DecoderSpec, HeadRows, Memory};
-use crate::formats::{Checkpoint, Format};
-use crate::generate::sampler::SplitMix64;
+use crate::formats::{Checkpoint, Format, TensorInfo};
 pub use crate::generate::TokenLogprob;
+use crate::generate::sampler::SplitMix64;
 use crate::generate::{Answer, FinishReason, GenerateOptions, Signals};
 use crate::model::{arch, decoder, memory, weights};
 use crate::source::ByteSource;
@@ -13,6 +12,7 @@ use crate::text::tokenizer::Special;
 use crate::text::{ChatTemplate, Message, Tokenizer};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// Milliseconds from any fixed moment on.
 pub type Clock = fn() -> f64;
@@ -101,7 +101,7 @@ pub struct Stats {
     pub backend: &'static str,
 }
 
-pub struct Session<B = CpuBackend> {
+pub struct Session<B> {
     backend: B,
     tokenizer: Tokenizer,
     /// A template that does not compile spoils chat, not the model.
@@ -119,17 +119,6 @@ struct Run {
     answer: Answer,
     started: f64,
     first_token: f64,
-}
-
-impl Session<CpuBackend> {
-    /// Loads a model onto the CPU. `progress(bytes done, bytes in all)`.
-    pub async fn load<S: ByteSource>(
-        shards: &mut [S],
-        options: LoadOptions,
-        progress: impl FnMut(u64, u64),
-    ) -> Result<Self> {
-        Self::load_on(async |spec, _| CpuBackend::new(spec), shards, options, progress).await
-    }
 }
 
 impl<B: Backend> Session<B> {
@@ -162,8 +151,8 @@ impl<B: Backend> Session<B> {
             info: Info {
                 architecture: spec.architecture.clone(),
                 name: checkpoint.metadata.string("general.name").ok().flatten().map(String::from),
-                parameters: checkpoint.tensors.iter().map(|t| t.shape.iter().map(|&n| n as u64).product::<u64>()).sum(),
-                quantization: main_format(&checkpoint).name().into(),
+                parameters: checkpoint.tensors.iter().map(TensorInfo::elements).sum(),
+                quantization: main_format(&checkpoint).into(),
                 context_length,
                 vocabulary: spec.vocab,
                 backend: backend.name(),
@@ -221,7 +210,8 @@ impl<B: Backend> Session<B> {
             return Err(self.context_exceeded(tokens.len()));
         }
         // At least the last token of the prompt is run again: its logits are wanted.
-        let reusable = if options.cache_prompt { common_prefix(&self.cached, &tokens).min(tokens.len() - 1) } else { 0 };
+        let reusable =
+            if options.cache_prompt { common_prefix(&self.cached, &tokens).min(tokens.len() - 1) } else { 0 };
         self.cached.truncate(reusable);
         self.stats = Stats {
             prompt_tokens: tokens.len(),
@@ -308,7 +298,9 @@ impl<B: Backend> Session<B> {
         match self.tokenizer.bos() {
             Some(bos) if wanted && ids.first() != Some(&bos) => ids.insert(0, bos),
             None if ids.is_empty() => {
-                return Err(Error::BadRequest("the prompt is empty, and this model has no BOS token to begin with".into()));
+                return Err(Error::BadRequest(
+                    "the prompt is empty, and this model has no BOS token to begin with".into(),
+                ));
             }
             _ => {}
         }
@@ -361,14 +353,11 @@ fn common_prefix(a: &[u32], b: &[u32]) -> usize {
 }
 
 /// The format that holds most elements.
-fn main_format(checkpoint: &Checkpoint) -> Format {
-    let mut totals: Vec<(Format, u64)> = Vec::new();
+fn main_format(checkpoint: &Checkpoint) -> &'static str {
+    let mut totals = HashMap::new();
     for tensor in &checkpoint.tensors {
-        let elements = tensor.shape.iter().map(|&n| n as u64).product::<u64>();
-        match totals.iter_mut().find(|(format, _)| *format == tensor.format) {
-            Some((_, total)) => *total += elements,
-            None => totals.push((tensor.format, elements)),
-        }
+        *totals.entry(tensor.ggml_type).or_insert(0) += tensor.elements();
     }
-    totals.into_iter().max_by_key(|&(_, total)| total).map_or(Format::F32, |(format, _)| format)
+    let most = totals.into_iter().max_by_key(|&(_, elements)| elements);
+    most.and_then(|(ggml_type, _)| Format::from_ggml(ggml_type)).map_or("", Format::name)
 }

@@ -37,9 +37,8 @@ impl Sampler {
 
     /// Fills `adjusted` where bias or penalties change anything.
     fn adjust(&mut self, logits: &[f32], tokens: &[u32], options: &GenerateOptions) -> bool {
-        let penalized = options.repeat_penalty != 1.0
-            || options.frequency_penalty != 0.0
-            || options.presence_penalty != 0.0;
+        let penalized =
+            options.repeat_penalty != 1.0 || options.frequency_penalty != 0.0 || options.presence_penalty != 0.0;
         if !penalized && options.logit_bias.is_empty() {
             return false;
         }

@@ -68,8 +68,22 @@ mod tests {
     fn found_at_every_split() {
         let text = "One, two.\nUser: three – vier: пять";
         let borders: Vec<usize> = (0..=text.len()).filter(|&i| text.is_char_boundary(i)).collect();
-        for stops in [&["\nUser:"][..], &["two.", "\nUser:"], &["User", "\nUs"], &["– v"], &["пять"], &["wo. \nUser", "two"], &["hree – v", "ee –"], &["\n\n"], &[""]] {
-            let expected = stops.iter().filter(|s| !s.is_empty()).filter_map(|s| Some((text.find(s)? + s.len(), text.find(s)?, s))).min();
+        for stops in [
+            &["\nUser:"][..],
+            &["two.", "\nUser:"],
+            &["User", "\nUs"],
+            &["– v"],
+            &["пять"],
+            &["wo. \nUser", "two"],
+            &["hree – v", "ee –"],
+            &["\n\n"],
+            &[""],
+        ] {
+            let expected = stops
+                .iter()
+                .filter(|s| !s.is_empty())
+                .filter_map(|s| Some((text.find(s)? + s.len(), text.find(s)?, s)))
+                .min();
             let expected = match expected {
                 Some((_, at, stop)) => (text[..at].to_string(), Some(stop.to_string())),
                 None => (text.to_string(), None),

@@ -38,7 +38,7 @@ pub fn supported() -> String {
     ARCHITECTURES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// Errors: unknown architecture, missing or senseless metadata, a missing tensor, a wrong shape.
+/// Errors: unknown architecture, missing or senseless metadata, a missing tensor, a wrong shape, an unsupported type.
 pub fn describe(checkpoint: &Checkpoint) -> Result<Blueprint> {
     let metadata = &checkpoint.metadata;
     let name = metadata
@@ -52,7 +52,7 @@ pub fn describe(checkpoint: &Checkpoint) -> Result<Blueprint> {
     check(&keys, &spec, checkpoint)?;
     let tensors = tensor_plans(&spec, checkpoint);
     for plan in &tensors {
-        check_shape(plan, checkpoint, name)?;
+        check_tensor(plan, checkpoint, name)?;
     }
     check_unused(&tensors, checkpoint, name)?;
     Ok(Blueprint { spec, tensors })
@@ -185,8 +185,7 @@ fn layer_tensors(spec: &DecoderSpec) -> Vec<(&'static str, LayerSlot, usize, usi
         ]);
     }
     if spec.qk_norm {
-        tensors
-            .extend([("attn_q_norm.weight", QueryNorm, 1, head_dim), ("attn_k_norm.weight", KeyNorm, 1, head_dim)]);
+        tensors.extend([("attn_q_norm.weight", QueryNorm, 1, head_dim), ("attn_k_norm.weight", KeyNorm, 1, head_dim)]);
     }
     if spec.post_norms {
         tensors.extend([
@@ -197,10 +196,16 @@ fn layer_tensors(spec: &DecoderSpec) -> Vec<(&'static str, LayerSlot, usize, usi
     tensors
 }
 
-fn check_shape(plan: &TensorPlan, checkpoint: &Checkpoint, architecture: &str) -> Result<()> {
+fn check_tensor(plan: &TensorPlan, checkpoint: &Checkpoint, architecture: &str) -> Result<()> {
     let Some(tensor) = checkpoint.tensor(&plan.name) else {
         return Err(Error::MissingTensor { name: plan.name.clone(), architecture: architecture.into() });
     };
+    let block = tensor.format()?.block_len();
+    if !plan.cols.is_multiple_of(block) {
+        let problem =
+            format!("is {}, whose blocks of {block} do not divide its rows of {}", tensor.format()?.name(), plan.cols);
+        return Err(Error::Metadata { key: plan.name.clone(), problem });
+    }
     let rows = plan.rows();
     let vector = rows == 1 && tensor.shape == [plan.cols];
     if vector || tensor.shape == [rows, plan.cols] {
