@@ -22,7 +22,7 @@ impl Summary {
     /// Of the token `id`, one of `logits`. `margin` is of the position: best logit minus the second.
     pub fn signals(&self, logits: &[f32], id: u32) -> Signals {
         let margin = match self.top[..] {
-            [(_, best), (_, second), ..] if best.is_finite() && second.is_finite() => best - second,
+            [(_, best), (_, second), ..] if best.is_finite() && second.is_finite() => (best - second).min(f32::MAX),
             _ => 0.0,
         };
         Signals { logprob: self.logprob(logits[id as usize]), entropy: self.entropy, margin }
@@ -184,7 +184,7 @@ mod tests {
             assert!((summary.log_sum_exp as f64 - log_sum).abs() < 1e-5 * (1.0 + log_sum.abs()), "{n} {scale}");
             assert!((summary.entropy as f64 - entropy).abs() < 2e-5 * (1.0 + entropy), "{n} {scale}");
             let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-            sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
+            sorted.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
             assert_eq!(summary.top, sorted[..n.min(5)], "{n} {scale}");
         }
     }
