@@ -1,10 +1,18 @@
 //! Ids to text and back, and chat templates.
 
+mod added;
+mod bpe;
+mod byte_level;
 pub mod chat_template;
 pub mod detokenizer;
+mod nfc;
+mod split;
 pub mod tokenizer;
+mod tokenizer_json;
+mod tokens;
+mod unicode;
 pub mod vocab;
 
 pub use chat_template::{ChatTemplate, Message};
 pub use detokenizer::Detokenizer;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Special, Tokenizer};
