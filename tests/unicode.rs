@@ -9,7 +9,9 @@ fn classes() -> Vec<u8> {
     let mut class = vec![0u8; 0x110000];
     for (i, set) in [r"[\p{Lu}\p{Lt}]", r"\p{Ll}", r"[\p{Lm}\p{Lo}]", r"\p{M}", r"\p{N}", r"\p{P}"].iter().enumerate() {
         let hir = regex_syntax::Parser::new().parse(set).unwrap();
-        let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(set)) = hir.into_kind() else { panic!() };
+        let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(set)) = hir.into_kind() else {
+            panic!()
+        };
         for range in set.ranges() {
             class[range.start() as usize..=range.end() as usize].fill(i as u8 + 1);
         }
@@ -77,7 +79,10 @@ fn check(name: &str, expected: Vec<u8>) {
     if std::env::var_os("UPDATE_TABLES").is_some() {
         std::fs::write(&path, &expected).unwrap();
     }
-    assert!(std::fs::read(&path).unwrap() == expected, "{name} is out of date: UPDATE_TABLES=1 cargo test --test unicode");
+    assert!(
+        std::fs::read(&path).unwrap() == expected,
+        "{name} is out of date: UPDATE_TABLES=1 cargo test --test unicode"
+    );
 }
 
 #[test]

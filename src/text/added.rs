@@ -60,7 +60,8 @@ impl Added {
                 if !allowed(id, start..start + len) {
                     continue;
                 }
-                let flags = self.flags.binary_search_by_key(&id, |(id, _)| *id).map_or(Flags::default(), |i| self.flags[i].1);
+                let flags =
+                    self.flags.binary_search_by_key(&id, |(id, _)| *id).map_or(Flags::default(), |i| self.flags[i].1);
                 let (before, after) = (&text[from..start], &text[start + len..]);
                 if flags.single_word && (before.ends_with(is_word) || after.starts_with(is_word)) {
                     continue;

@@ -107,7 +107,10 @@ impl<'a> Merger<'a> {
         while let Some(Reverse((_, left, bytes, merged))) = self.queue.pop() {
             let Symbol { start, next: right, .. } = self.symbols[left as usize];
             // Stale when one of the two has merged with another since: gone (empty), or longer.
-            if right == NONE || is_gone(&self.symbols[left as usize]) || self.symbols[right as usize].end - start != bytes {
+            if right == NONE
+                || is_gone(&self.symbols[left as usize])
+                || self.symbols[right as usize].end - start != bytes
+            {
                 continue;
             }
             let Symbol { end, next, .. } = self.symbols[right as usize];

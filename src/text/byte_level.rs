@@ -35,7 +35,12 @@ mod tests {
         let printable = |b: u32| matches!(b, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
         let mut n = 0;
         for b in 0..256 {
-            let c = if printable(b) { b } else { n += 1; 255 + n };
+            let c = if printable(b) {
+                b
+            } else {
+                n += 1;
+                255 + n
+            };
             let mut out = Vec::new();
             super::decode(char::from_u32(c).unwrap().to_string().as_bytes(), &mut out);
             assert_eq!(out, [b as u8]);

@@ -55,7 +55,8 @@ fn whole_chars<'a>(bytes: &'a [u8], out: &mut String) -> &'a [u8] {
     while let Some(chunk) = chunks.next() {
         out.push_str(chunk.valid());
         let invalid = chunk.invalid();
-        let unfinished = chunks.peek().is_none() && std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none());
+        let unfinished =
+            chunks.peek().is_none() && std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none());
         if unfinished {
             return invalid;
         }

@@ -159,7 +159,8 @@ fn common(s: &str, digits: usize, trailing: &[char]) -> usize {
 
 /// `[^\r\n\p{L}\p{N}]?`
 fn leader(s: &str) -> usize {
-    let taken = |c: &char| !matches!(c, '\r' | '\n') && matches!(Class::of(*c), Class::Space) | Class::of(*c).is_symbol();
+    let taken =
+        |c: &char| !matches!(c, '\r' | '\n') && matches!(Class::of(*c), Class::Space) | Class::of(*c).is_symbol();
     s.chars().next().filter(taken).map_or(0, char::len_utf8)
 }
 

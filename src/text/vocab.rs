@@ -7,7 +7,7 @@ use super::split::Split;
 use super::tokenizer::{Prefix, Symbols, Tokenizer};
 use super::tokens::{Index, Kind, Tokens};
 use crate::formats::Metadata;
-use crate::formats::gguf::{StringArray, Value};
+use crate::formats::metadata::{StringArray, Value};
 use crate::{Error, Result};
 
 /// Tokens that end an answer wherever they are control tokens.
@@ -113,7 +113,10 @@ fn read_tokens(strings: &StringArray, types: Option<Vec<i64>>, symbols: Symbols)
         match (kind, symbols) {
             (Kind::Byte, Symbols::Chars) => {
                 let byte = byte_of(text).ok_or_else(|| {
-                    bad(format!("token {id} is a byte token, but not written <0x..>: {:?}", String::from_utf8_lossy(text)))
+                    bad(format!(
+                        "token {id} is a byte token, but not written <0x..>: {:?}",
+                        String::from_utf8_lossy(text)
+                    ))
                 })?;
                 tokens.push(kind, |out| out.push(byte));
             }
