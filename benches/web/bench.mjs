@@ -94,7 +94,6 @@ for (let round = 0; round < Number(v.rounds); round++) {
     }
   }
 }
-console.log(table(rows));
-console.log(comparison(rows));
+console.log([table(rows), comparison(rows)].filter(Boolean).join('\n\n'));
 console.error(`written to ${path.relative(process.cwd(), out)}`);
 process.exit(rows.some((r) => r.error) ? 1 : 0);

@@ -7,7 +7,7 @@ const NATIVE = /^llama-/;
 
 const median = (values) => { const s = values.filter(Number.isFinite).sort((a, b) => a - b), m = s.length >> 1; return !s.length ? NaN : s.length % 2 ? s[m] : (s[m - 1] + s[m]) / 2; };
 const number = (x, digits = 1) => (Number.isFinite(x) ? x.toFixed(digits) : '–');
-const markdown = (head, lines) => [`| ${head.join(' | ')} |`, `|${head.map((_, i) => (i ? '--:' : '---')).join('|')}|`, ...lines.map((l) => `| ${l.join(' | ')} |`)].join('\n');
+const markdown = (head, lines, words = 1) => [`| ${head.join(' | ')} |`, `|${head.map((_, i) => (i < words ? '---' : '--:')).join('|')}|`, ...lines.map((l) => `| ${l.join(' | ')} |`)].join('\n');
 
 export const shapeOf = (row) => /^smollm2-[\d.]+[mb]/.exec(row.model)?.[0];
 const typeOf = (row) => (row.model.includes('#') ? 'Q8_0' : row.model.slice(shapeOf(row).length + 1).replace('.gguf', ''));
@@ -95,7 +95,7 @@ export function comparison(rows) {
     }
   }
   return [
-    lines.length ? markdown(['', 'what', 'ratio', 'asked for', 'reached'], lines) : '',
-    among.length ? markdown(['', 'ratio of', 'decode', 'prefill', 'first token', 'heap', 'text'], among) : '',
+    lines.length ? markdown(['', 'what', 'ratio', 'asked for', 'reached'], lines, 5) : '',
+    among.length ? markdown(['', 'ratio of', 'decode', 'prefill', 'first token', 'heap', 'text'], among, 2) : '',
   ].filter(Boolean).join('\n\n');
 }
