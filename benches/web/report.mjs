@@ -11,7 +11,8 @@ const HERE = import.meta.dirname;
 
 function machine(m) {
   const caches = m.caches && Object.entries(m.caches).map(([name, size]) => `${name} ${size}`).join(', ');
-  return `${m.cores} cores of ${m.cpu}; ${m.memoryGiB} GiB; ${m.instructions.join(' ')}${m.instructions.some((f) => f.includes('512')) ? '' : ' (no AVX-512, no VNNI)'}; ${caches}; Linux ${m.kernel}, Chromium ${m.chromium}, Node ${m.node}; ${m.date.slice(0, 16).replace('T', ' ')} UTC, load ${m.loadavg.toFixed(1)} before the run.`;
+  const missing = [['512', 'AVX-512'], ['vnni', 'VNNI']].filter(([flag]) => m.instructions.includes('avx') && !m.instructions.some((f) => f.includes(flag))).map(([, name]) => name);
+  return `${m.cores} cores of ${m.cpu}; ${m.memoryGiB} GiB; ${m.instructions.join(' ')}${missing.length ? ` (no ${missing.join(', no ')})` : ''}; ${caches}; Linux ${m.kernel}, Chromium ${m.chromium}, Node ${m.node}; ${m.date.slice(0, 16).replace('T', ' ')} UTC, load ${m.loadavg.toFixed(1)} before the run.`;
 }
 
 /** A .jsonl of bench.mjs: its machine and the tables. */
