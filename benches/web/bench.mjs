@@ -43,14 +43,6 @@ function packageFolder(given) {
   return folder;
 }
 
-/** The .wasm of the package for one binary: "relaxed" is the file with that word in its name, "simd128" the other. */
-function wasmOf(folder, binary) {
-  const all = fs.readdirSync(folder, { recursive: true }).filter((f) => f.endsWith('.wasm') && !f.includes('node_modules'));
-  const found = all.filter((f) => /relaxed/.test(f) === (binary === 'relaxed') && !/router|grammar|thread/.test(f));
-  if (found.length !== 1) throw new Error(`which .wasm of ${folder} is the ${binary} binary? found ${all.join(', ') || 'none'}`);
-  return found[0];
-}
-
 const models = v.models.split(',');
 const contenders = [];
 if (!v['only-peers']) {
@@ -58,7 +50,8 @@ if (!v['only-peers']) {
     const [, name, place] = /^(?:(\w[\w.-]*)=)?(.+)$/.exec(given);
     const folder = packageFolder(place);
     const binaries = v.binaries?.split(',') ?? [undefined];
-    for (const binary of binaries) contenders.push({ label: [name ?? 'kinglet', binary].filter(Boolean).join(' '), package: folder, binary, wasm: binary && wasmOf(folder, binary) });
+    if (!binaries.every((b) => [undefined, 'relaxed', 'simd128'].includes(b))) { console.error('--binaries takes relaxed, simd128'); process.exit(2); }
+    for (const binary of binaries) contenders.push({ label: [name ?? 'kinglet', binary].filter(Boolean).join(' '), package: folder, binary });
   }
 }
 if (v.peers) contenders.push(...v.with.split(',').map((contender) => ({ label: contender, contender })));

@@ -15,14 +15,12 @@ export default function create() {
   };
   return {
     info: {},
-    async load(url, { packageUrl, threads, ctx, wasmUrl }) {
+    async load(url, { packageUrl, threads, ctx }) {
       const root = new URL(packageUrl, location.href);
       const { exports: map, version } = await (await fetch(new URL('package.json', root))).json();
       const pick = (entry) => (typeof entry === 'string' ? entry : pick(entry.browser ?? entry.import ?? entry.default));
       const { createEngine } = await import(new URL(pick(map['.']), root));
-      const options = { model: url, backend: 'cpu', threads, contextLength: ctx, cache: 'none' };
-      if (wasmUrl) options.wasmUrl = new URL(wasmUrl, root).href;
-      engine = await createEngine(options);
+      engine = await createEngine({ model: url, backend: 'cpu', threads, contextLength: ctx, cache: 'none' });
       this.info = { version, ...engine.info };
     },
     async prefill({ text: words }) {

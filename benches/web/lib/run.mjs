@@ -37,8 +37,8 @@ export async function measure(c, options) {
       prompts: options.prompts[128], warm: options.prompts[32][0], first: options.prompts[16][0],
     };
     if (meta.where === 'node') return { ...record, ...(await inNode(file, { ...job, first: null, modelUrl: onDisk })) };
-    if (c.package) Object.assign(job, { packageUrl: '/package/', wasmUrl: c.wasm });
-    return { ...record, ...(await inBrowser({ ...job, contenderUrl: url, where: meta.where, modelPath: `/${dtype ? 'onnx' : 'models'}/${name}` }, mounts, code, !!c.package, options)) };
+    if (c.package) Object.assign(job, { packageUrl: '/package/', binary: c.binary });
+    return { ...record, ...(await inBrowser({ ...job, contenderUrl: url, where: meta.where, modelPath: `/${dtype ? 'onnx' : 'models'}/${name}` }, mounts, code, c.package && prelude(c.binary), options)) };
   } catch (error) {
     return { ...record, error: String(error?.message ?? error).slice(0, 600), log: error?.log };
   }
@@ -56,9 +56,13 @@ async function inNode(file, job) {
   return { ...result, loadMs: null, cpu: meter() };
 }
 
+/** What runs in front of our package, on the page and in its worker. */
+function prelude(binary) {
+  return ['heap', ...(binary === 'simd128' ? ['hide-relaxed'] : [])].map((name) => fs.readFileSync(path.join(HARNESS, `lib/${name}.mjs`), 'utf8')).join('\n');
+}
+
 async function inBrowser(job, mounts, code, ours, options) {
-  const heap = fs.readFileSync(path.join(HARNESS, 'lib/heap.mjs'), 'utf8');
-  const site = await serve(mounts, ours ? { texts: { '/heap.mjs': heap }, workerPrelude: '/heap.mjs' } : {});
+  const site = await serve(mounts, ours ? { texts: { '/prelude.mjs': ours }, workerPrelude: '/prelude.mjs' } : {});
   const server = await chromium.launchServer({ executablePath: options.chromium, headless: true, args: FLAGS });
   const pid = server.process().pid;
   const log = [];
@@ -69,13 +73,15 @@ async function inBrowser(job, mounts, code, ours, options) {
     const crashed = new Promise((_, fail) => page.on('crash', () => fail(new Error('the page crashed'))));
     page.on('console', (m) => { const line = `${m.type()}: ${m.text()}`; log.push(line); if (options.verbose) console.error('>', line); });
     page.on('pageerror', (e) => log.push(`pageerror: ${e.message}`));
-    if (ours) await page.addInitScript({ content: heap });
+    if (ours) await page.addInitScript({ content: `{${ours}}` });
     await page.goto(site.base + '/');
     const meter = loadMeter(pid);
     const run = page.evaluate(inPage, { ...job, base: site.base, modelUrl: site.base + job.modelPath });
     const limit = new Promise((_, fail) => { timer = setTimeout(() => fail(new Error(`nothing after ${options.timeout} s`)), options.timeout * 1000); });
     const result = await Promise.race([run, limit, crashed]);
-    return { browser: browser.version(), ...result, cpu: meter(), heapBytes: ours ? await heapBytes(page) : undefined, rendererMiB: peakRendererMiB(pid), code: codeBytes(site.fetched, code) };
+    const used = codeBytes(site.fetched, code);
+    if (ours && job.binary && !used.wasm.every((f) => f.includes('relaxed') === (job.binary === 'relaxed'))) throw new Error(`asked for the ${job.binary} binary, the package loaded ${used.wasm.join(', ')}`);
+    return { browser: browser.version(), ...result, cpu: meter(), heapBytes: ours ? await heapBytes(page) : undefined, rendererMiB: peakRendererMiB(pid), code: used };
   } catch (error) {
     error.log = log.slice(-12);
     throw error;

@@ -60,7 +60,7 @@ export function codeBytes(fetched, prefixes) {
     const raw = fs.readFileSync(file);
     total.raw += raw.length;
     total.brotli += brotliLength(file, raw);
-    if (file.endsWith('.wasm')) total.wasm.push(path.basename(file));
+    if (file.endsWith('.wasm')) total.wasm.push(url);
   }
   return total;
 }
