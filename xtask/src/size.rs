@@ -21,8 +21,7 @@ pub fn run() -> Result<()> {
     let package = root().join("pkg");
     let mut largest = 0;
     for (level, _) in LEVELS {
-        let binary = package.join("wasm").join(level);
-        let mut files = vec![binary.join("kinglet_bg.wasm"), binary.join("kinglet.js")];
+        let mut files = vec![package.join("wasm").join(level).join("kinglet_bg.wasm")];
         files.extend(scripts(&package.join("dist"))?);
         println!("{level:<32} {:>10} {:>10}", "raw", "brotli");
         let (mut raw, mut brotli) = (0, 0);
@@ -42,7 +41,8 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// The package's own modules: what a page loads from it, not counting the optional adapters in folders beside them.
+/// The package's own modules, with wasm-bindgen's glue in them: what a page loads from it, not counting the optional
+/// adapters in folders beside them.
 fn scripts(dist: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dist).with_context(|| format!("{} is missing: cargo xtask pack", dist.display()))?;
     let mut scripts: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();

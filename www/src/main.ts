@@ -1,0 +1,175 @@
+// The demo page: a chat with the model that runs in it. This file connects the parts; each part is a file beside it.
+
+import type { Engine, Progress } from "kinglet";
+import { hideError, sentence, showError } from "./alert.js";
+import { Chat, type Ending } from "./chat.js";
+import { button, find } from "./dom.js";
+import * as facts from "./facts.js";
+import { bytes, count, rate, seconds } from "./format.js";
+import { addBreak, addQuestion, Answer, clearLog, isEmpty } from "./log.js";
+import { codeOf, Models, nameOf, type Source } from "./models.js";
+import { keepInAddress, setUpPicker, sourceInAddress } from "./picker.js";
+
+const SUGGESTIONS = ["Tell me a story about a bird.", "Hello! How are you?", "What do you like to do?"];
+
+const form = find<HTMLFormElement>("ask");
+const question = find<HTMLTextAreaElement>("question");
+const send = find<HTMLButtonElement>("send");
+const stop = find<HTMLButtonElement>("stop");
+const restart = find<HTMLButtonElement>("restart");
+const modelName = find("model-name");
+const loading = find("loading");
+const loadingText = find("loading-text");
+const loadingBar = find<HTMLProgressElement>("loading-bar");
+const where = find("where");
+const whereText = find("where-text");
+const speed = find("speed");
+const factList = find("facts");
+
+/** On a phone, focus would open the keyboard over half of the page. */
+const focusQuestion = () => matchMedia("(pointer: fine)").matches && !document.querySelector("dialog[open]") && question.focus();
+const announce = (text: string) => (find("announce").textContent = text);
+
+const chat = new Chat();
+let loaded: { source: Source; engine: Engine } | undefined;
+/** Of the model that answered before, while another loads. */
+let lastSource: Source | undefined;
+
+const models = new Models({
+  onLoading(source) {
+    loaded = undefined;
+    modelName.textContent = nameOf(source);
+    loading.hidden = false;
+    loadingText.textContent = `Loading ${nameOf(source)}`;
+    loadingBar.removeAttribute("value");
+    factList.replaceChildren();
+    whereText.textContent = "On this device";
+    speed.textContent = "";
+    where.className = "";
+  },
+  onProgress(source, progress) {
+    loadingText.textContent = progressText(nameOf(source), progress);
+    if (progress.total) loadingBar.value = progress.loaded / progress.total;
+    else loadingBar.removeAttribute("value");
+  },
+  onReady(source, engine) {
+    loaded = { source, engine };
+    if (lastSource && lastSource !== source) {
+      chat.forget(); // it was said to another model; it stays to be read
+      if (!isEmpty()) addBreak(`${nameOf(source, engine)} starts afresh`);
+    }
+    lastSource = source;
+    loading.hidden = true;
+    modelName.textContent = nameOf(source, engine);
+    whereText.textContent = facts.line(engine);
+    where.className = chat.busy ? "busy" : "ready";
+    announce(`${nameOf(source, engine)} is ready.`);
+    keepInAddress(source);
+    showFacts();
+  },
+  onFailed(source, error, fallback) {
+    loading.hidden = true;
+    const instead = fallback ? ` The page goes on with ${fallback.kind === "embedded" ? "the built-in model" : nameOf(fallback)}.` : "";
+    const again = source.kind === "file" ? undefined : { label: "Try again", act: () => choose(source) };
+    showError(`${nameOf(source)}: ${sentence(error)}${instead}`, again);
+    if (!fallback) modelName.textContent = "Choose a model";
+  },
+  onEvent: announce,
+});
+
+function progressText(name: string, { phase, loaded, total }: Progress): string {
+  const verb = { download: "Downloading", verify: "Verifying", load: "Loading", compile: "Preparing", ready: "Loading" }[phase];
+  const isBytes = phase === "download" || phase === "verify" || phase === "load";
+  return `${verb} ${name}${isBytes ? ` · ${bytes(loaded)}${total ? ` of ${bytes(total)}` : ""}` : ""}`;
+}
+
+function showFacts(): void {
+  if (loaded) facts.fill(factList, loaded.source, loaded.engine).catch(() => factList.replaceChildren());
+}
+
+function choose(source: Source): void {
+  hideError();
+  chat.interrupt();
+  models.load(source);
+  focusQuestion();
+}
+
+async function ask(text: string): Promise<void> {
+  hideError();
+  const asked = addQuestion(text);
+  const answer = new Answer();
+  restart.disabled = false;
+  busy(true);
+  try {
+    const { reason } = await chat.ask(text, () => models.engine(), {
+      onText: (piece) => answer.add(piece),
+      onPace: (tokens, ms) => (speed.textContent = tokens > 1 ? `${rate(tokens - 1, ms)} tokens/s` : ""),
+    });
+    answer.end(reason === "stop" && !answer.text ? "the model ended its answer at once" : endNote(reason));
+  } catch (error) {
+    if (answer.text) answer.end("cut off");
+    else {
+      answer.remove();
+      asked.remove();
+      question.value ||= text;
+      if (isEmpty()) clearLog();
+    }
+    const full = codeOf(error) === "CONTEXT_EXCEEDED";
+    showError(sentence(error), full ? { label: "New conversation", act: startOver } : undefined);
+  }
+  busy(chat.busy);
+}
+
+/** What the answer cost, from the engine's own clock. */
+function endNote(reason: Ending["reason"]): string {
+  const stats = loaded?.engine.stats();
+  if (reason === "stopped") return "stopped";
+  if (!loaded || !stats) return "";
+  const { promptTokens, completionTokens, prefillMs, decodeMs } = stats;
+  const pace = `${rate(completionTokens - 1, decodeMs)} tokens/s`;
+  if (completionTokens > 1) speed.textContent = pace;
+  const full = reason === "length" ? `the context of ${count(loaded.engine.info.contextLength)} tokens is full · ` : "";
+  return `${full}${count(completionTokens)} tokens · ${pace} · first after ${seconds(prefillMs)} · ${count(promptTokens + completionTokens)} of ${count(loaded.engine.info.contextLength)} tokens used`;
+}
+
+function busy(on: boolean): void {
+  send.hidden = on;
+  stop.hidden = !on;
+  if (loaded) where.className = on ? "busy" : "ready";
+  if (!on) {
+    focusQuestion();
+    showFacts();
+  }
+}
+
+function startOver(): void {
+  chat.stop();
+  chat.forget();
+  clearLog();
+  hideError();
+  speed.textContent = "";
+  restart.disabled = true;
+  focusQuestion();
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = question.value.trim();
+  if (!text || chat.busy) return;
+  question.value = "";
+  void ask(text);
+});
+question.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  form.requestSubmit();
+});
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !document.querySelector("dialog[open]")) chat.stop();
+});
+stop.addEventListener("click", () => chat.stop());
+restart.addEventListener("click", startOver);
+find("suggestions").append(...SUGGESTIONS.map((text) => button(text, () => chat.busy || void ask(text))));
+
+setUpPicker(choose, showFacts);
+choose(sourceInAddress());
