@@ -19,10 +19,9 @@ export function hideError(): void {
   box.replaceChildren();
 }
 
-/** A sentence of its own, from whatever was thrown. */
-export function sentence(error: unknown): string {
-  const message = (error instanceof Error ? error.message : String(error)).trim();
-  if (!message) return "Something went wrong.";
-  const start = message[0]!.toUpperCase() + message.slice(1);
-  return /[.!?…]$/.test(start) ? start : `${start}.`;
+/** A sentence of its own, from whatever was thrown; with `about` in front it says what it is about. */
+export function sentence(error: unknown, about = ""): string {
+  const message = (error instanceof Error ? error.message : String(error)).trim() || "something went wrong";
+  const text = about ? `${about}: ${message}` : message[0]!.toUpperCase() + message.slice(1);
+  return /[.!?…]$/.test(text) ? text : `${text}.`;
 }

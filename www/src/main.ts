@@ -10,6 +10,7 @@ import { addBreak, addQuestion, Answer, clearLog, isEmpty } from "./log.js";
 import { codeOf, Models, nameOf, type Source } from "./models.js";
 import { keepInAddress, setUpPicker, sourceInAddress } from "./picker.js";
 
+const VERBS = { download: "Downloading", verify: "Verifying", load: "Loading", compile: "Preparing", ready: "Loading" } as const;
 const SUGGESTIONS = ["Tell me a story about a bird.", "Hello! How are you?", "What do you like to do?"];
 
 const form = find<HTMLFormElement>("ask");
@@ -20,6 +21,7 @@ const restart = find<HTMLButtonElement>("restart");
 const modelName = find("model-name");
 const loading = find("loading");
 const loadingText = find("loading-text");
+const loadingBytes = find("loading-bytes");
 const loadingBar = find<HTMLProgressElement>("loading-bar");
 const where = find("where");
 const whereText = find("where-text");
@@ -40,17 +42,14 @@ const models = new Models({
     loaded = undefined;
     modelName.textContent = nameOf(source);
     loading.hidden = false;
-    loadingText.textContent = `Loading ${nameOf(source)}`;
-    loadingBar.removeAttribute("value");
+    showProgress(nameOf(source), { phase: "compile", loaded: 0 });
     factList.replaceChildren();
     whereText.textContent = "On this device";
     speed.textContent = "";
     where.className = "";
   },
   onProgress(source, progress) {
-    loadingText.textContent = progressText(nameOf(source), progress);
-    if (progress.total) loadingBar.value = progress.loaded / progress.total;
-    else loadingBar.removeAttribute("value");
+    showProgress(nameOf(source), progress);
   },
   onReady(source, engine) {
     loaded = { source, engine };
@@ -71,16 +70,18 @@ const models = new Models({
     loading.hidden = true;
     const instead = fallback ? ` The page goes on with ${fallback.kind === "embedded" ? "the built-in model" : nameOf(fallback)}.` : "";
     const again = source.kind === "file" ? undefined : { label: "Try again", act: () => choose(source) };
-    showError(`${nameOf(source)}: ${sentence(error)}${instead}`, again);
+    showError(sentence(error, nameOf(source)) + instead, again);
     if (!fallback) modelName.textContent = "Choose a model";
   },
   onEvent: announce,
 });
 
-function progressText(name: string, { phase, loaded, total }: Progress): string {
-  const verb = { download: "Downloading", verify: "Verifying", load: "Loading", compile: "Preparing", ready: "Loading" }[phase];
+function showProgress(name: string, { phase, loaded, total }: Progress): void {
+  loadingText.textContent = `${VERBS[phase]} ${name}`;
   const isBytes = phase === "download" || phase === "verify" || phase === "load";
-  return `${verb} ${name}${isBytes ? ` · ${bytes(loaded)}${total ? ` of ${bytes(total)}` : ""}` : ""}`;
+  loadingBytes.textContent = isBytes ? bytes(loaded) + (total ? ` of ${bytes(total)}` : "") : "";
+  if (isBytes && total) loadingBar.value = loaded / total;
+  else loadingBar.removeAttribute("value");
 }
 
 function showFacts(): void {
@@ -129,7 +130,7 @@ function endNote(reason: Ending["reason"]): string {
   const pace = `${rate(completionTokens - 1, decodeMs)} tokens/s`;
   if (completionTokens > 1) speed.textContent = pace;
   const full = reason === "length" ? `the context of ${count(loaded.engine.info.contextLength)} tokens is full · ` : "";
-  return `${full}${count(completionTokens)} tokens · ${pace} · first after ${seconds(prefillMs)} · ${count(promptTokens + completionTokens)} of ${count(loaded.engine.info.contextLength)} tokens used`;
+  return `${full}${count(completionTokens)} tokens · ${pace} · first after ${seconds(prefillMs)} · context ${count(promptTokens + completionTokens)} of ${count(loaded.engine.info.contextLength)}`;
 }
 
 function busy(on: boolean): void {

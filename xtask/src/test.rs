@@ -10,7 +10,7 @@ use crate::shell::{command, line, root, step};
 use crate::{pack, serve, setup, size};
 
 /// Lines of the runners that say how it went; repeated at the end.
-const SUMMARIES: [&str; 4] = ["test result:", "# tests ", "# pass ", "# fail "];
+const SUMMARIES: [&str; 5] = ["test result:", "ℹ tests ", "ℹ pass ", "ℹ fail ", "ℹ skipped "];
 
 struct Outcome {
     name: &'static str,
