@@ -60,9 +60,12 @@ fn wasm(level: &str, flags: &str) -> Result<()> {
     if out.exists() {
         fs::remove_dir_all(&out)?;
     }
-    // The package names the binary's address itself, in a way that bundlers understand.
-    let mut bindgen = Bindgen::new();
-    bindgen.input_bytes("kinglet", bytes).web(true)?.typescript(false).omit_default_module_path(true).generate(&out)?;
+    Bindgen::new()
+        .input_bytes("kinglet", bytes)
+        .web(true)?
+        .omit_default_module_path(true)
+        .typescript(false)
+        .generate(&out)?;
     optimise(&out.join("kinglet_bg.wasm"))?;
     Ok(fs::write(stamp, recipe)?)
 }
