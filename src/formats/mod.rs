@@ -1,6 +1,8 @@
 //! Bytes to tensors: GGUF headers and the table of quantized formats.
 
 pub mod gguf;
+mod header;
+pub mod inspect;
 pub mod metadata;
 pub mod quant;
 mod reader;

@@ -45,8 +45,7 @@ const TABLE: [Row; 11] = [
 ];
 
 /// ggml's other types (number, name, block elements, block bytes), so that messages and `inspect` can name and size them.
-const OTHERS: [(u32, &str, usize, usize); 21] = [
-    (9, "Q8_1", 32, 36),
+const OTHERS: [(u32, &str, usize, usize); 22] = [
     (10, "Q2_K", 256, 84),
     (11, "Q3_K", 256, 110),
     (15, "Q8_K", 256, 292),
@@ -67,6 +66,8 @@ const OTHERS: [(u32, &str, usize, usize); 21] = [
     (34, "TQ1_0", 256, 54),
     (35, "TQ2_0", 256, 66),
     (39, "MXFP4", 32, 17),
+    (40, "NVFP4", 64, 36),
+    (41, "Q1_0", 128, 18),
 ];
 
 impl Format {

@@ -17,12 +17,14 @@ pub struct Reader<'a, S> {
     /// ... and the position of `piece[0]` in the file.
     piece_start: u64,
     next_piece: usize,
+    /// The source gave less than asked for.
+    ended: bool,
 }
 
 impl<'a, S: ByteSource> Reader<'a, S> {
     pub fn new(source: &'a mut S) -> Self {
         let len = source.len();
-        Self { source, len, piece: Vec::new(), at: 0, piece_start: 0, next_piece: FIRST_PIECE }
+        Self { source, len, piece: Vec::new(), at: 0, piece_start: 0, next_piece: FIRST_PIECE, ended: false }
     }
 
     /// Bytes in all, where known.
@@ -116,14 +118,16 @@ impl<'a, S: ByteSource> Reader<'a, S> {
         let (old, offset) = (self.piece.len(), self.piece_start + self.piece.len() as u64);
         let rest = self.len.map_or(u64::MAX, |len| len.saturating_sub(offset));
         let n = self.next_piece.min(usize::try_from(rest).unwrap_or(usize::MAX));
-        if n == 0 {
+        if n == 0 || self.ended {
             return Ok(false);
         }
         self.piece.resize(old + n, 0);
         let read = self.source.read_up_to(offset, &mut self.piece[old..]).await;
         self.piece.truncate(old + *read.as_ref().unwrap_or(&0));
         self.next_piece = (self.next_piece * 2).min(LARGEST_PIECE);
-        Ok(read? > 0)
+        let read = read?;
+        self.ended = read < n;
+        Ok(read > 0)
     }
 
     fn truncated(&self, need: u64, what: &impl Display) -> Error {
