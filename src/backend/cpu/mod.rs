@@ -1,1 +1,217 @@
 //! The CPU backend: wasm SIMD128 and, natively, the same kernels over portable vectors.
+//!
+//! One file per step; `matrix` packs and multiplies weights with the block kernels of `simd`, `panel` prepares what they
+//! multiply with.
+
+mod attention;
+mod attention_out;
+mod down;
+mod embed;
+mod gate_up;
+mod head;
+pub mod kv_cache;
+pub mod math;
+pub mod matrix;
+mod memory;
+pub mod panel;
+mod qkv;
+mod rope;
+pub mod simd;
+mod weights;
+
+use std::collections::HashMap;
+
+use super::{Backend, DecoderSpec, HeadRows, Memory, Slot};
+use crate::formats::Format;
+use crate::{Error, Result};
+use kv_cache::KvCache;
+use memory::zeros;
+use panel::{Input, Panel};
+use rope::RopeTables;
+use weights::{Loading, Weights};
+
+/// Enough tokens to amortise the unpacking of weights, few enough for their activations to stay in the second-level
+/// cache and for an abort to be noticed soon.
+const MAX_BATCH: usize = 128;
+
+pub struct CpuBackend {
+    spec: DecoderSpec,
+    loading: HashMap<Slot, Loading>,
+    /// There after `finish`.
+    weights: Option<Weights>,
+    cache: KvCache,
+    rope: RopeTables,
+    batch: Batch,
+}
+
+/// The activations of one batch; all `[tokens, ...]`, rows contiguous.
+#[derive(Default)]
+struct Batch {
+    tokens: usize,
+    /// Position of the first token.
+    start: usize,
+    /// `[tokens, hidden]`
+    residual: Vec<f32>,
+    /// Norm or product before it is added: `[tokens, hidden]`.
+    hidden: Vec<f32>,
+    panel: Panel,
+    /// `[tokens, heads * head_dim]`
+    query: Vec<f32>,
+    /// `[tokens, kv_heads * head_dim]`
+    key: Vec<f32>,
+    value: Vec<f32>,
+    attended: Vec<f32>,
+    scores: Vec<f32>,
+    /// `[tokens, ffn]`
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// `[rows of the last head, vocab]`
+    logits: Vec<f32>,
+}
+
+impl CpuBackend {
+    pub fn new(spec: DecoderSpec) -> CpuBackend {
+        CpuBackend {
+            cache: KvCache::new(&spec),
+            rope: RopeTables::default(),
+            spec,
+            loading: HashMap::new(),
+            weights: None,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Errors before `finish`.
+    fn weights(&self) -> Result<&Weights> {
+        self.weights.as_ref().ok_or_else(|| Error::BadRequest("the model is not loaded yet".to_string()))
+    }
+}
+
+impl Batch {
+    fn new(spec: &DecoderSpec) -> Result<Batch> {
+        let room = |width: usize| zeros(MAX_BATCH * width, "a batch's activations");
+        Ok(Batch {
+            residual: room(spec.hidden)?,
+            hidden: room(spec.hidden)?,
+            query: room(spec.heads * spec.head_dim)?,
+            key: room(spec.kv_heads * spec.head_dim)?,
+            value: room(spec.kv_heads * spec.head_dim)?,
+            attended: room(spec.heads * spec.head_dim)?,
+            gate: room(spec.ffn)?,
+            up: room(spec.ffn)?,
+            ..Batch::default()
+        })
+    }
+
+    /// The panel of the normed residual stream.
+    fn normed_panel(&mut self, norm: &[f32], eps: f32, inputs: &[Input]) -> Result<()> {
+        let (tokens, width) = (self.tokens, norm.len());
+        let rows = self.residual.chunks_exact(width).zip(self.hidden.chunks_exact_mut(width));
+        for (x, out) in rows.take(tokens) {
+            math::rms_norm(x, norm, eps, out);
+        }
+        self.panel.fill(&self.hidden[..tokens * width], tokens, width, inputs)
+    }
+
+    /// residual += (post-norm of) hidden
+    fn add_to_residual(&mut self, post_norm: Option<&[f32]>, spec: &DecoderSpec) {
+        let len = self.tokens * spec.hidden;
+        let hidden = &mut self.hidden[..len];
+        if let Some(norm) = post_norm {
+            hidden.chunks_exact_mut(spec.hidden).for_each(|row| math::rms_norm_in_place(row, norm, spec.norm_eps));
+        }
+        math::add(&mut self.residual[..len], hidden);
+    }
+
+    fn bytes(&self) -> u64 {
+        let floats = [
+            &self.residual,
+            &self.hidden,
+            &self.query,
+            &self.key,
+            &self.value,
+            &self.attended,
+            &self.scores,
+            &self.gate,
+            &self.up,
+            &self.logits,
+        ];
+        self.panel.bytes() + floats.iter().map(|v| 4 * v.capacity() as u64).sum::<u64>()
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn max_batch(&self) -> usize {
+        MAX_BATCH
+    }
+
+    fn allocate(&mut self, slot: Slot, format: Format, rows: usize, cols: usize) -> Result<()> {
+        let loading = Loading::new(slot, format, rows, cols)?;
+        self.loading.insert(slot, loading);
+        Ok(())
+    }
+
+    fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()> {
+        match self.loading.get_mut(&slot) {
+            Some(loading) => loading.upload(first_row, bytes),
+            None => Err(Error::BadRequest(format!("{slot:?} was not allocated"))),
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let weights = Weights::new(&self.spec, std::mem::take(&mut self.loading))?;
+        self.rope = RopeTables::new(&self.spec, &weights)?;
+        self.batch = Batch::new(&self.spec)?;
+        self.weights = Some(weights);
+        Ok(())
+    }
+
+    fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {
+        self.embed_step(tokens, start)
+    }
+
+    fn qkv(&mut self, layer: usize) -> Result<()> {
+        self.qkv_step(layer)
+    }
+
+    fn attention(&mut self, layer: usize) -> Result<()> {
+        self.attention_step(layer)
+    }
+
+    fn attention_out(&mut self, layer: usize) -> Result<()> {
+        self.attention_out_step(layer)
+    }
+
+    fn gate_up(&mut self, layer: usize) -> Result<()> {
+        self.gate_up_step(layer)
+    }
+
+    fn down(&mut self, layer: usize) -> Result<()> {
+        self.down_step(layer)
+    }
+
+    fn head(&mut self, rows: HeadRows) -> Result<()> {
+        self.head_step(rows)
+    }
+
+    async fn logits(&mut self) -> Result<&[f32]> {
+        Ok(&self.batch.logits)
+    }
+
+    fn memory(&self) -> Memory {
+        Memory {
+            weights: self.weights.as_ref().map_or(0, Weights::bytes)
+                + self.loading.values().map(Loading::bytes).sum::<u64>(),
+            kv_cache: self.cache.bytes(),
+            scratch: self.batch.bytes(),
+        }
+    }
+
+    fn spec(&self) -> &DecoderSpec {
+        &self.spec
+    }
+}

@@ -1,0 +1,38 @@
+//! Final norm and head, for the rows asked for.
+
+use super::matrix::inputs;
+use super::memory::reserve;
+use super::{CpuBackend, math};
+use crate::Result;
+use crate::backend::HeadRows;
+
+impl CpuBackend {
+    pub(super) fn head_step(&mut self, rows: HeadRows) -> Result<()> {
+        self.weights()?;
+        let (spec, batch) = (&self.spec, &mut self.batch);
+        let weights = self.weights.as_ref().expect("looked at above");
+        let head = weights.head.as_ref().unwrap_or(&weights.embedding);
+        let first = match rows {
+            HeadRows::None => batch.tokens,
+            HeadRows::Last => batch.tokens - 1,
+            HeadRows::All => 0,
+        };
+        let count = batch.tokens - first;
+        batch.logits.clear();
+        reserve(&mut batch.logits, count * spec.vocab, "the logits")?;
+        batch.logits.resize(count * spec.vocab, 0.0);
+        if count == 0 {
+            return Ok(());
+        }
+        for (x, out) in batch.residual[first * spec.hidden..]
+            .chunks_exact(spec.hidden)
+            .zip(batch.hidden.chunks_exact_mut(spec.hidden))
+            .take(count)
+        {
+            math::rms_norm(x, &weights.output_norm, spec.norm_eps, out);
+        }
+        batch.panel.fill(&batch.hidden[..count * spec.hidden], count, spec.hidden, &inputs([head]))?;
+        head.product(0..spec.vocab, &batch.panel, &mut batch.logits, spec.vocab);
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! Keys and values of all layers, in f32, grown by doubling.
+//!
+//! Keys stand as `[kv_head][position / 4][dim][4]`, so that four positions' scores are one vector; values as
+//! `[kv_head][position][dim]`.
+
+use super::memory::zeros;
+use crate::Result;
+use crate::backend::spec::DecoderSpec;
+
+const FIRST_POSITIONS: usize = 256;
+
+pub struct KvCache {
+    kv_heads: usize,
+    dim: usize,
+    context: usize,
+    /// Positions all layers have room for; a multiple of 4.
+    capacity: usize,
+    /// Positions that hold something.
+    pub len: usize,
+    layers: Vec<LayerCache>,
+}
+
+#[derive(Default)]
+struct LayerCache {
+    /// Positions of each head.
+    capacity: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl LayerCache {
+    fn grow(&mut self, capacity: usize, kv_heads: usize, dim: usize) -> Result<()> {
+        let (old, new) = (self.capacity * dim, capacity * dim);
+        if old >= new {
+            return Ok(());
+        }
+        let grown = |from: &[f32]| -> Result<Vec<f32>> {
+            let mut to = zeros(kv_heads * new, "the KV cache")?;
+            for h in 0..kv_heads {
+                to[h * new..][..old].copy_from_slice(&from[h * old..][..old]);
+            }
+            Ok(to)
+        };
+        let (keys, values) = (grown(&self.keys)?, grown(&self.values)?);
+        *self = LayerCache { capacity, keys, values };
+        Ok(())
+    }
+}
+
+impl KvCache {
+    pub fn new(spec: &DecoderSpec) -> KvCache {
+        KvCache {
+            kv_heads: spec.kv_heads,
+            dim: spec.head_dim,
+            context: spec.context_length,
+            capacity: 0,
+            len: 0,
+            layers: (0..spec.layers).map(|_| LayerCache::default()).collect(),
+        }
+    }
+
+    /// Makes room for `positions`, keeping what is there; one layer at a time, so that old and new stand side by side for
+    /// one layer only. Errors: [`crate::Error::OutOfMemory`], with nothing lost.
+    pub fn grow(&mut self, positions: usize) -> Result<()> {
+        if positions <= self.capacity {
+            return Ok(());
+        }
+        let doubled = (self.capacity * 2).max(FIRST_POSITIONS).min(self.context);
+        let capacity = positions.max(doubled).next_multiple_of(4);
+        for layer in &mut self.layers {
+            layer.grow(capacity, self.kv_heads, self.dim)?;
+        }
+        self.capacity = capacity;
+        Ok(())
+    }
+
+    /// Keys and values of one position, `[kv_heads * dim]` each.
+    pub fn write(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
+        let dim = self.dim;
+        let layer = &mut self.layers[layer];
+        let stride = layer.capacity * dim;
+        for h in 0..self.kv_heads {
+            let (key, value) = (&key[h * dim..][..dim], &value[h * dim..][..dim]);
+            let block = &mut layer.keys[h * stride + position / 4 * 4 * dim..][..4 * dim];
+            for (place, &k) in block[position % 4..].iter_mut().step_by(4).zip(key) {
+                *place = k;
+            }
+            layer.values[h * stride + position * dim..][..dim].copy_from_slice(value);
+        }
+    }
+
+    /// All keys and values of one head; whole blocks of 4 positions, the unused ones being any numbers.
+    pub fn head(&self, layer: usize, kv_head: usize) -> (&[f32], &[f32]) {
+        let layer = &self.layers[layer];
+        let stride = layer.capacity * self.dim;
+        (&layer.keys[kv_head * stride..][..stride], &layer.values[kv_head * stride..][..stride])
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.layers.iter().map(|l| 4 * (l.keys.capacity() + l.values.capacity()) as u64).sum()
+    }
+}

@@ -1,0 +1,225 @@
+//! Panel: the activations of a batch as the kernels read them, made once for all matrices of a fused group.
+//!
+//! Tokens stand in groups of 4, then 2, then 1. Within a group of T tokens everything is interleaved: quad q (columns
+//! 4q..4q+4) of token t at `q * T + t`, block b (columns 32b..32b+32) at `b * T + t`.
+
+use crate::Result;
+use crate::backend::cpu::memory::reserve;
+use crate::num::v128::*;
+
+/// What a kernel reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    F32,
+    /// int8 per 32 columns; quads of bytes.
+    I8,
+    /// The same numbers as i16; quads in the order (0, 2, 1, 3), so that even and odd columns are pairs.
+    I16,
+}
+
+/// 2^112 repairs the exponent of a half whose bits were only shifted into an f32.
+pub const HALF_BIAS: f32 = f32::from_bits((127 + 112) << 23);
+
+#[derive(Default)]
+pub struct Panel {
+    pub tokens: usize,
+    pub cols: usize,
+    floats: Vec<f32>,
+    scale: Vec<f32>,
+    scaled_sum: Vec<f32>,
+    half_scale: Vec<f32>,
+    half_scaled_sum: Vec<f32>,
+    i8: Ints,
+    i16: Ints,
+}
+
+/// Quantized columns and, for the zero points, their negated sums over 16 and over 32 columns, as the accumulators
+/// start: I8: two i16, of columns 0-1 and of 2-3 of all quads; I16: one i32.
+#[derive(Default)]
+struct Ints {
+    data: Vec<u8>,
+    minus_sum16: Vec<u32>,
+    minus_sum32: Vec<u32>,
+}
+
+/// One group of tokens, for the kernels.
+#[derive(Clone, Copy)]
+pub struct Group {
+    pub data: *const u8,
+    pub scale: *const f32,
+    pub scaled_sum: *const f32,
+    pub half_scale: *const f32,
+    pub half_scaled_sum: *const f32,
+    pub minus_sum16: *const u32,
+    pub minus_sum32: *const u32,
+}
+
+/// (first token, size) of each group.
+pub fn groups(tokens: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let size = match tokens - first {
+            0 => return None,
+            1 => 1,
+            2 | 3 => 2,
+            _ => 4,
+        };
+        first += size;
+        Some((first - size, size))
+    })
+}
+
+impl Panel {
+    /// `rows`: `[tokens, cols]`. Only the forms in `inputs` are made.
+    pub fn fill(&mut self, rows: &[f32], tokens: usize, cols: usize, inputs: &[Input]) -> Result<()> {
+        assert_eq!(rows.len(), tokens * cols);
+        (self.tokens, self.cols) = (tokens, cols);
+        if inputs.contains(&Input::F32) {
+            resize(&mut self.floats, tokens * cols)?;
+            for (first, size) in groups(tokens) {
+                let group = &mut self.floats[first * cols..][..size * cols];
+                for t in 0..size {
+                    let row = &rows[(first + t) * cols..][..cols];
+                    for (out, &x) in group[t..].iter_mut().step_by(size).zip(row) {
+                        *out = x;
+                    }
+                }
+            }
+        }
+        let (need_i8, need_i16) = (inputs.contains(&Input::I8), inputs.contains(&Input::I16));
+        if need_i8 || need_i16 {
+            assert_eq!(cols % 32, 0, "quantized rows are whole blocks");
+            let blocks = tokens * cols / 32;
+            for floats in [&mut self.scale, &mut self.scaled_sum, &mut self.half_scale, &mut self.half_scaled_sum] {
+                resize(floats, blocks)?;
+            }
+            for (ints, needed, bytes) in [(&mut self.i8, need_i8, 1), (&mut self.i16, need_i16, 2)] {
+                if needed {
+                    resize(&mut ints.data, tokens * cols * bytes)?;
+                    resize(&mut ints.minus_sum16, blocks * 2)?;
+                    resize(&mut ints.minus_sum32, blocks)?;
+                }
+            }
+            for (first, size) in groups(tokens) {
+                for t in 0..size {
+                    let row = &rows[(first + t) * cols..][..cols];
+                    self.quantize(row, first, size, t, need_i8, need_i16);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn quantize(&mut self, row: &[f32], first: usize, size: usize, t: usize, need_i8: bool, need_i16: bool) {
+        let base = first * self.cols / 32;
+        let ones = i32x4_splat(0x0001_0001);
+        for (b, block) in row.chunks_exact(32).enumerate() {
+            // SAFETY: `block` is 32 floats.
+            let x: [v128; 8] = std::array::from_fn(|i| unsafe { v128_load(block[4 * i..][..4].as_ptr().cast()) });
+            let mut max = f32x4_abs(x[0]);
+            for &x in &x[1..] {
+                max = f32x4_max(max, f32x4_abs(x));
+            }
+            let max = f32x4_extract_lane::<0>(max)
+                .max(f32x4_extract_lane::<1>(max))
+                .max(f32x4_extract_lane::<2>(max).max(f32x4_extract_lane::<3>(max)));
+            let inverse = f32x4_splat(if max > 0.0 { 127.0 / max } else { 0.0 });
+            let q = |i: usize| i32x4_trunc_sat_f32x4(f32x4_nearest(f32x4_mul(x[i], inverse)));
+            let q: [v128; 4] = std::array::from_fn(|i| i16x8_narrow_i32x4(q(2 * i), q(2 * i + 1)));
+            // Sums of columns (0-1, 2-3) of the quads, over each half of the block.
+            let pairs: [[i32; 2]; 2] = std::array::from_fn(|half| {
+                let s = i32x4_add(i32x4_dot_i16x8(q[2 * half], ones), i32x4_dot_i16x8(q[2 * half + 1], ones));
+                [
+                    i32x4_extract_lane::<0>(s) + i32x4_extract_lane::<2>(s),
+                    i32x4_extract_lane::<1>(s) + i32x4_extract_lane::<3>(s),
+                ]
+            });
+            let sums = pairs.map(|[a, b]| a + b);
+
+            let at = base + b * size + t;
+            let scale = max / 127.0;
+            let scaled_sum = scale * (sums[0] + sums[1]) as f32;
+            self.scale[at] = scale;
+            self.scaled_sum[at] = scaled_sum;
+            self.half_scale[at] = scale * HALF_BIAS;
+            self.half_scaled_sum[at] = scaled_sum * HALF_BIAS;
+
+            let at16 = base * 2 + b * 2 * size + t;
+            if need_i8 {
+                let packed = |[a, b]: [i32; 2]| u32::from((-a) as u16) | (u32::from((-b) as u16) << 16);
+                self.i8.minus_sum16[at16] = packed(pairs[0]);
+                self.i8.minus_sum16[at16 + size] = packed(pairs[1]);
+                self.i8.minus_sum32[at] = packed([pairs[0][0] + pairs[1][0], pairs[0][1] + pairs[1][1]]);
+                let mut bytes = [0; 32];
+                // SAFETY: `bytes` is two vectors.
+                unsafe {
+                    v128_store(bytes.as_mut_ptr(), i8x16_narrow_i16x8(q[0], q[1]));
+                    v128_store(bytes[16..].as_mut_ptr(), i8x16_narrow_i16x8(q[2], q[3]));
+                }
+                scatter::<4>(&mut self.i8.data[base * 32..], &bytes, b, size, t);
+            }
+            if need_i16 {
+                self.i16.minus_sum16[at16] = -sums[0] as u32;
+                self.i16.minus_sum16[at16 + size] = -sums[1] as u32;
+                self.i16.minus_sum32[at] = -(sums[0] + sums[1]) as u32;
+                let mut bytes = [0; 64];
+                for (bytes, &q) in bytes.chunks_exact_mut(16).zip(&q) {
+                    // SAFETY: 16 bytes.
+                    unsafe { v128_store(bytes.as_mut_ptr(), i16x8_even_odd(q)) };
+                }
+                scatter::<8>(&mut self.i16.data[base * 64..], &bytes, b, size, t);
+            }
+        }
+    }
+
+    pub fn group(&self, input: Input, first: usize) -> Group {
+        let base = first * self.cols / 32;
+        let ints = if input == Input::I16 { &self.i16 } else { &self.i8 };
+        if input == Input::F32 {
+            let none = std::ptr::null();
+            return Group {
+                data: self.floats[first * self.cols..].as_ptr().cast(),
+                scale: none,
+                scaled_sum: none,
+                half_scale: none,
+                half_scaled_sum: none,
+                minus_sum16: std::ptr::null(),
+                minus_sum32: std::ptr::null(),
+            };
+        }
+        Group {
+            data: ints.data[base * if input == Input::I16 { 64 } else { 32 }..].as_ptr(),
+            scale: self.scale[base..].as_ptr(),
+            scaled_sum: self.scaled_sum[base..].as_ptr(),
+            half_scale: self.half_scale[base..].as_ptr(),
+            half_scaled_sum: self.half_scaled_sum[base..].as_ptr(),
+            minus_sum16: ints.minus_sum16[base * 2..].as_ptr(),
+            minus_sum32: ints.minus_sum32[base..].as_ptr(),
+        }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        let floats = self.floats.capacity()
+            + self.scale.capacity()
+            + self.scaled_sum.capacity()
+            + self.half_scale.capacity()
+            + self.half_scaled_sum.capacity();
+        let ints = |i: &Ints| i.data.capacity() + 4 * (i.minus_sum16.capacity() + i.minus_sum32.capacity());
+        (floats * 4 + ints(&self.i8) + ints(&self.i16)) as u64
+    }
+}
+
+/// The quads of one block of one token, each of `QUAD` bytes, to their interleaved places.
+fn scatter<const QUAD: usize>(group: &mut [u8], bytes: &[u8], block: usize, size: usize, t: usize) {
+    for (q, quad) in bytes.chunks_exact(QUAD).enumerate() {
+        group[((block * 8 + q) * size + t) * QUAD..][..QUAD].copy_from_slice(quad);
+    }
+}
+
+fn resize<T: Copy + Default>(v: &mut Vec<T>, len: usize) -> Result<()> {
+    if v.len() < len {
+        reserve(v, len - v.len(), "a batch's activations")?;
+        v.resize(len, T::default());
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Norm, Q K V products, biases, QK norms, RoPE; K and V into the cache.
+
+use super::matrix::inputs;
+use super::{CpuBackend, math};
+use crate::Result;
+
+impl CpuBackend {
+    pub(super) fn qkv_step(&mut self, layer: usize) -> Result<()> {
+        self.weights()?;
+        let (spec, batch) = (&self.spec, &mut self.batch);
+        let weights = &self.weights.as_ref().expect("looked at above").layers[layer];
+        let (tokens, head_dim) = (batch.tokens, spec.head_dim);
+        let (query_width, key_width) = (spec.heads * head_dim, spec.kv_heads * head_dim);
+
+        batch.normed_panel(
+            &weights.attention_norm,
+            spec.norm_eps,
+            &inputs([&weights.query, &weights.key, &weights.value]),
+        )?;
+        weights.query.product(0..query_width, &batch.panel, &mut batch.query, query_width);
+        weights.key.product(0..key_width, &batch.panel, &mut batch.key, key_width);
+        weights.value.product(0..key_width, &batch.panel, &mut batch.value, key_width);
+
+        let turns = self.rope.of(spec.layer_kinds[layer]);
+        for t in 0..tokens {
+            let query = &mut batch.query[t * query_width..][..query_width];
+            let key = &mut batch.key[t * key_width..][..key_width];
+            let value = &mut batch.value[t * key_width..][..key_width];
+            for (row, bias) in
+                [(&mut *query, &weights.query_bias), (&mut *key, &weights.key_bias), (&mut *value, &weights.value_bias)]
+            {
+                if let Some(bias) = bias {
+                    math::add(row, bias);
+                }
+            }
+            for (row, norm) in [(&mut *query, &weights.query_norm), (&mut *key, &weights.key_norm)] {
+                if let Some(norm) = norm {
+                    row.chunks_exact_mut(head_dim).for_each(|h| math::rms_norm_in_place(h, norm, spec.norm_eps));
+                }
+                if let Some(turns) = turns {
+                    turns.turn(t, row, head_dim);
+                }
+            }
+            self.cache.write(layer, batch.start + t, key, value);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Rotary position embeddings: cosines and sines of the batch's positions, made once per batch.
+
+use super::weights::Weights;
+use crate::backend::spec::{DecoderSpec, LayerKind, Rope, RopePairs, RopeScaling};
+use crate::{Error, Result};
+
+#[derive(Default)]
+pub struct RopeTables {
+    global: Option<Table>,
+    /// Of the local layers, where it differs.
+    local: Option<Table>,
+}
+
+pub struct Table {
+    pairs: RopePairs,
+    dim: usize,
+    frequencies: Vec<f32>,
+    amplitude: f32,
+    /// `[tokens, dim / 2]` of (cos, sin).
+    turns: Vec<(f32, f32)>,
+}
+
+impl RopeTables {
+    pub fn new(spec: &DecoderSpec, weights: &Weights) -> Result<RopeTables> {
+        Ok(RopeTables {
+            global: Some(Table::new(&spec.rope, spec, weights)?),
+            local: spec.local_rope.as_ref().map(|rope| Table::new(rope, spec, weights)).transpose()?,
+        })
+    }
+
+    pub fn prepare(&mut self, start: usize, tokens: usize) {
+        for table in [&mut self.global, &mut self.local].into_iter().flatten() {
+            table.prepare(start, tokens);
+        }
+    }
+
+    pub fn of(&self, kind: LayerKind) -> Option<&Table> {
+        match kind {
+            LayerKind::NoRope => None,
+            LayerKind::Local => self.local.as_ref().or(self.global.as_ref()),
+            LayerKind::Global => self.global.as_ref(),
+        }
+    }
+}
+
+impl Table {
+    fn new(rope: &Rope, spec: &DecoderSpec, weights: &Weights) -> Result<Table> {
+        let half = rope.dim / 2;
+        let frequency = |i: usize| 1.0 / rope.base.powf(2.0 * i as f32 / rope.dim as f32);
+        let (mut frequencies, mut amplitude): (Vec<f32>, f32) = ((0..half).map(frequency).collect(), 1.0);
+        match rope.scaling {
+            RopeScaling::None => {}
+            RopeScaling::Linear(factor) => frequencies.iter_mut().for_each(|f| *f /= factor),
+            RopeScaling::Factors { original_context, attention_factor } => {
+                let long = (spec.context_length > original_context).then_some(weights.rope_long.as_ref()).flatten();
+                let factors = long.or(weights.rope_short.as_ref()).filter(|f| f.len() == half).ok_or_else(|| {
+                    Error::MissingTensor {
+                        name: format!("rope factors [{half}]"),
+                        architecture: spec.architecture.clone(),
+                    }
+                })?;
+                frequencies.iter_mut().zip(factors).for_each(|(f, by)| *f /= by);
+                amplitude = attention_factor;
+            }
+        }
+        Ok(Table { pairs: rope.pairs, dim: rope.dim, frequencies, amplitude, turns: Vec::new() })
+    }
+
+    fn prepare(&mut self, start: usize, tokens: usize) {
+        self.turns.clear();
+        for position in start..start + tokens {
+            self.turns.extend(self.frequencies.iter().map(|f| {
+                let (sin, cos) = (position as f32 * f).sin_cos();
+                (cos * self.amplitude, sin * self.amplitude)
+            }));
+        }
+    }
+
+    /// Turns all heads of one row, which is the batch's token `t`.
+    pub fn turn(&self, t: usize, row: &mut [f32], head_dim: usize) {
+        let half = self.dim / 2;
+        let turns = &self.turns[t * half..][..half];
+        for head in row.chunks_exact_mut(head_dim) {
+            match self.pairs {
+                RopePairs::Neighbours => {
+                    for (pair, &(cos, sin)) in head.chunks_exact_mut(2).zip(turns) {
+                        let (a, b) = (pair[0], pair[1]);
+                        (pair[0], pair[1]) = (a * cos - b * sin, a * sin + b * cos);
+                    }
+                }
+                RopePairs::Halves => {
+                    let (low, high) = head[..self.dim].split_at_mut(half);
+                    for ((low, high), &(cos, sin)) in low.iter_mut().zip(high).zip(turns) {
+                        let (a, b) = (*low, *high);
+                        (*low, *high) = (a * cos - b * sin, a * sin + b * cos);
+                    }
+                }
+            }
+        }
+    }
+}

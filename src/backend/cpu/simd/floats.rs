@@ -1,0 +1,67 @@
+//! F32, F16 and BF16: eight rows of each column side by side, multiplied in f32.
+
+use super::{Kernel, ROWS};
+use crate::backend::cpu::panel::{Group, HALF_BIAS, Input};
+use crate::formats::Format;
+use crate::num::v128::*;
+
+/// Implements Kernel for a format of `$bytes` per weight; `$load` turns eight weights at a pointer into two vectors.
+macro_rules! float_kernel {
+    ($name:ident, $bytes:literal, $load:expr) => {
+        pub struct $name;
+        impl Kernel for $name {
+            const FORMAT: Format = Format::$name;
+            const INPUT: Input = Input::F32;
+
+            fn group_bytes(cols: usize) -> usize {
+                cols * ROWS * $bytes
+            }
+
+            fn pack(rows: &[&[u8]; ROWS], out: &mut [u8]) {
+                for (r, row) in rows.iter().enumerate() {
+                    for (weight, out) in row.chunks_exact($bytes).zip(out.chunks_exact_mut(ROWS * $bytes)) {
+                        out[r * $bytes..][..$bytes].copy_from_slice(weight);
+                    }
+                }
+            }
+
+            fn unpack(group: &[u8], row: usize, out: &mut [f32]) {
+                for (weights, out) in group.chunks_exact(ROWS * $bytes).zip(out) {
+                    Format::$name.dequantize(&weights[row * $bytes..][..$bytes], std::slice::from_mut(out));
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn tile<const T: usize>(group: *const u8, x: Group, cols: usize) -> [[v128; 2]; T] {
+                let load = $load;
+                let mut total = [[f32x4_splat(0.0); 2]; T];
+                for k in 0..cols {
+                    // SAFETY: the caller's; `load` reads the eight weights of one column.
+                    unsafe {
+                        let w: [v128; 2] = load(group.add(k * ROWS * $bytes));
+                        for (t, total) in total.iter_mut().enumerate() {
+                            let x = v128_load32_splat(x.data.add(4 * (k * T + t)));
+                            total[0] = f32x4_madd(w[0], x, total[0]);
+                            total[1] = f32x4_madd(w[1], x, total[1]);
+                        }
+                    }
+                }
+                total
+            }
+        }
+    };
+}
+
+float_kernel!(F32, 4, |p: *const u8| unsafe { [v128_load(p), v128_load(p.add(16))] });
+
+float_kernel!(BF16, 2, |p: *const u8| {
+    let v = unsafe { v128_load(p) };
+    [i32x4_shl(u32x4_extend_low_u16x8(v), 16), i32x4_shl(u32x4_extend_high_u16x8(v), 16)]
+});
+
+float_kernel!(F16, 2, |p: *const u8| {
+    let half = |v| v128_and(i32x4_shl(v, 13), i32x4_splat(0x8fff_e000_u32 as i32));
+    let bias = f32x4_splat(HALF_BIAS);
+    let v = unsafe { [i32x4_load_extend_i16x4(p), i32x4_load_extend_i16x4(p.add(8))] };
+    [f32x4_mul(half(v[0]), bias), f32x4_mul(half(v[1]), bias)]
+});

@@ -1,0 +1,68 @@
+//! Packed matrices' block kernels, and THE place that maps a format to its kernel.
+//!
+//! Packing interleaves eight rows, which make a group: a vector's lanes are rows, so that no sum runs across lanes and
+//! one activation serves eight weights.
+
+pub mod floats;
+pub mod formats;
+pub mod ints;
+
+use crate::backend::cpu::panel::{Group, Input};
+use crate::formats::Format;
+use crate::num::v128::v128;
+
+/// Rows of a group.
+pub const ROWS: usize = 8;
+
+/// How one format is packed and multiplied.
+pub trait Kernel {
+    const FORMAT: Format;
+    const INPUT: Input;
+
+    /// Bytes of a group of eight rows of `cols` columns; a multiple of 16.
+    fn group_bytes(cols: usize) -> usize;
+
+    /// Eight raw rows into one group.
+    fn pack(rows: &[&[u8]; ROWS], out: &mut [u8]);
+
+    /// One row of a group back to floats.
+    fn unpack(group: &[u8], row: usize, out: &mut [f32]);
+
+    /// The products of a group's eight rows with T tokens.
+    ///
+    /// # Safety
+    /// `group` points to `group_bytes(cols)` bytes; `x` to a group of T tokens of as many columns, in the form INPUT.
+    unsafe fn tile<const T: usize>(group: *const u8, x: Group, cols: usize) -> [[v128; 2]; T];
+}
+
+/// Calls a generic function with the kernel of a format.
+macro_rules! with_kernel {
+    ($format:expr, $relaxed:expr, |$K:ident| $e:expr) => {{
+        use $crate::backend::cpu::simd::{floats, formats as f, ints::*};
+        macro_rules! go {
+            ($kernel:ty) => {{
+                type $K = $kernel;
+                $e
+            }};
+        }
+        macro_rules! int {
+            ($format_type:ty) => {
+                if $relaxed { go!(Ints<$format_type, Bytes>) } else { go!(Ints<$format_type, Pairs>) }
+            };
+        }
+        match $format {
+            $crate::formats::Format::F32 => go!(floats::F32),
+            $crate::formats::Format::F16 => go!(floats::F16),
+            $crate::formats::Format::BF16 => go!(floats::BF16),
+            $crate::formats::Format::Q8_0 => go!(Ints<f::Q8_0, Pairs>),
+            $crate::formats::Format::Q4_0 => int!(f::Q4_0),
+            $crate::formats::Format::Q4_1 => int!(f::Q4_1),
+            $crate::formats::Format::Q5_0 => int!(f::Q5_0),
+            $crate::formats::Format::Q5_1 => int!(f::Q5_1),
+            $crate::formats::Format::Q4_K => int!(f::Q4_K),
+            $crate::formats::Format::Q5_K => int!(f::Q5_K),
+            $crate::formats::Format::Q6_K => int!(f::Q6_K),
+        }
+    }};
+}
+pub(crate) use with_kernel;

@@ -1,0 +1,299 @@
+//! 128-bit vectors under the names of WebAssembly's instructions. On wasm32 these are the instructions; natively they are
+//! portable lane loops, so that every kernel is tested on the machine it is written on. Loads and stores need no
+//! alignment.
+//!
+//! The relaxed instructions have one portable meaning here: `dot_i8x16_i7x16` is only called with a second operand below
+//! 128, where all engines agree.
+
+#![allow(non_camel_case_types)]
+
+#[cfg(all(target_arch = "wasm32", not(target_feature = "simd128")))]
+compile_error!("the CPU kernels need WebAssembly SIMD: build with RUSTFLAGS=\"-C target-feature=+simd128\"");
+
+/// Whether the kernels should use the relaxed dot product: the relaxed binary, and natively, where it costs the same.
+pub const RELAXED: bool = cfg!(any(target_feature = "relaxed-simd", not(target_arch = "wasm32")));
+
+#[cfg(target_arch = "wasm32")]
+pub use wasm::*;
+#[cfg(target_arch = "wasm32")]
+mod wasm {
+    use core::arch::wasm32::{self as w, i8x16_shuffle};
+    pub use core::arch::wasm32::{
+        f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_max, f32x4_min, f32x4_mul,
+        f32x4_nearest, f32x4_neg, f32x4_splat, f32x4_sub, i8x16_narrow_i16x8, i16x8_add, i16x8_narrow_i32x4, i16x8_shl,
+        i32x4_add, i32x4_dot_i16x8, i32x4_extadd_pairwise_i16x8, i32x4_extend_high_i16x8, i32x4_extend_low_i16x8,
+        i32x4_extract_lane, i32x4_shl, i32x4_shr, i32x4_splat, i32x4_sub, i32x4_trunc_sat_f32x4, u8x16_splat,
+        u16x8_shr, u16x8_splat, u32x4_extend_high_u16x8, u32x4_extend_low_u16x8, v128, v128_and, v128_or,
+    };
+
+    /// # Safety
+    /// `p` is valid for reading 16 bytes.
+    #[inline(always)]
+    pub unsafe fn v128_load(p: *const u8) -> v128 {
+        unsafe { w::v128_load(p.cast()) }
+    }
+    /// # Safety
+    /// `p` is valid for writing 16 bytes.
+    #[inline(always)]
+    pub unsafe fn v128_store(p: *mut u8, v: v128) {
+        unsafe { w::v128_store(p.cast(), v) }
+    }
+    /// # Safety
+    /// `p` is valid for reading 4 bytes.
+    #[inline(always)]
+    pub unsafe fn v128_load32_splat(p: *const u8) -> v128 {
+        unsafe { w::v128_load32_splat(p.cast()) }
+    }
+    /// # Safety
+    /// `p` is valid for reading 8 bytes.
+    #[inline(always)]
+    pub unsafe fn i16x8_load_extend_i8x8(p: *const u8) -> v128 {
+        unsafe { w::i16x8_load_extend_i8x8(p.cast()) }
+    }
+    /// # Safety
+    /// `p` is valid for reading 8 bytes.
+    #[inline(always)]
+    pub unsafe fn u16x8_load_extend_u8x8(p: *const u8) -> v128 {
+        unsafe { w::u16x8_load_extend_u8x8(p.cast()) }
+    }
+    /// # Safety
+    /// `p` is valid for reading 8 bytes.
+    #[inline(always)]
+    pub unsafe fn i32x4_load_extend_i16x4(p: *const u8) -> v128 {
+        unsafe { w::i32x4_load_extend_i16x4(p.cast()) }
+    }
+
+    /// Lanes (0, 2, 1, 3) of each half: quads become even and odd pairs.
+    #[inline(always)]
+    pub fn i16x8_even_odd(v: v128) -> v128 {
+        i8x16_shuffle::<0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15>(v, v)
+    }
+
+    /// a * b + c, rounded once or twice.
+    #[inline(always)]
+    pub fn f32x4_madd(a: v128, b: v128, c: v128) -> v128 {
+        #[cfg(target_feature = "relaxed-simd")]
+        return w::f32x4_relaxed_madd(a, b, c);
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        w::f32x4_add(w::f32x4_mul(a, b), c)
+    }
+
+    /// Sums of pairs of products; `b` must be below 128.
+    #[inline(always)]
+    pub fn i16x8_dot_i8x16_i7x16(a: v128, b: v128) -> v128 {
+        #[cfg(target_feature = "relaxed-simd")]
+        return w::i16x8_relaxed_dot_i8x16_i7x16(a, b);
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        {
+            let even = w::i16x8_mul(w::i16x8_shr(w::i16x8_shl(a, 8), 8), v128_and(b, u16x8_splat(0xff)));
+            w::i16x8_add(even, w::i16x8_mul(w::i16x8_shr(a, 8), u16x8_shr(b, 8)))
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use portable::*;
+#[cfg(not(target_arch = "wasm32"))]
+mod portable {
+    use std::array::from_fn;
+    use std::mem::transmute;
+
+    #[derive(Clone, Copy)]
+    #[repr(C, align(16))]
+    pub struct v128([u8; 16]);
+
+    /// SAFETY of all transmutes: arrays of 16 bytes of plain numbers, in which every bit pattern is a value.
+    macro_rules! lanes {
+        ($($get:ident $set:ident $t:ty, $n:literal;)*) => { $(
+            #[inline(always)]
+            fn $get(v: v128) -> [$t; $n] { unsafe { transmute(v) } }
+            #[inline(always)]
+            fn $set(v: [$t; $n]) -> v128 { unsafe { transmute(v) } }
+        )* };
+    }
+    lanes! {
+        i8s from_i8s i8, 16;
+        u8s from_u8s u8, 16;
+        i16s from_i16s i16, 8;
+        u16s from_u16s u16, 8;
+        i32s from_i32s i32, 4;
+        u32s from_u32s u32, 4;
+        f32s from_f32s f32, 4;
+    }
+
+    macro_rules! lanewise {
+        ($($name:ident($a:ident, $b:ident) $get:ident $set:ident $e:expr;)*) => { $(
+            #[inline(always)]
+            pub fn $name(a: v128, b: v128) -> v128 {
+                let (a, b) = ($get(a), $get(b));
+                $set(from_fn(|i| { let ($a, $b) = (a[i], b[i]); $e }))
+            }
+        )* };
+        ($($name:ident($a:ident) $get:ident $set:ident $e:expr;)*) => { $(
+            #[inline(always)]
+            pub fn $name(a: v128) -> v128 {
+                let a = $get(a);
+                $set(from_fn(|i| { let $a = a[i]; $e }))
+            }
+        )* };
+    }
+    lanewise! {
+        v128_and(a, b) u32s from_u32s a & b;
+        v128_or(a, b) u32s from_u32s a | b;
+        i16x8_add(a, b) i16s from_i16s a.wrapping_add(b);
+        i32x4_add(a, b) i32s from_i32s a.wrapping_add(b);
+        i32x4_sub(a, b) i32s from_i32s a.wrapping_sub(b);
+        f32x4_add(a, b) f32s from_f32s a + b;
+        f32x4_sub(a, b) f32s from_f32s a - b;
+        f32x4_mul(a, b) f32s from_f32s a * b;
+        f32x4_div(a, b) f32s from_f32s a / b;
+        f32x4_max(a, b) f32s from_f32s a.max(b);
+        f32x4_min(a, b) f32s from_f32s a.min(b);
+    }
+    lanewise! {
+        f32x4_abs(a) f32s from_f32s a.abs();
+        f32x4_neg(a) f32s from_f32s -a;
+        f32x4_nearest(a) f32s from_f32s a.round_ties_even();
+        f32x4_convert_i32x4(a) i32s from_f32s a as f32;
+        i32x4_trunc_sat_f32x4(a) f32s from_i32s a as i32;
+    }
+
+    macro_rules! splats {
+        ($($name:ident $t:ty, $set:ident;)*) => { $(
+            #[inline(always)]
+            pub fn $name(a: $t) -> v128 { $set([a; _]) }
+        )* };
+    }
+    splats! {
+        u8x16_splat u8, from_u8s;
+        u16x8_splat u16, from_u16s;
+        i32x4_splat i32, from_i32s;
+        f32x4_splat f32, from_f32s;
+    }
+
+    macro_rules! shifts {
+        ($($name:ident $get:ident $set:ident |$a:ident, $n:ident| $e:expr;)*) => { $(
+            #[inline(always)]
+            pub fn $name(a: v128, $n: u32) -> v128 {
+                let a = $get(a);
+                $set(from_fn(|i| { let $a = a[i]; $e }))
+            }
+        )* };
+    }
+    shifts! {
+        i16x8_shl i16s from_i16s |a, n| a << n;
+        u16x8_shr u16s from_u16s |a, n| a >> n;
+        i32x4_shl i32s from_i32s |a, n| a << n;
+        i32x4_shr i32s from_i32s |a, n| a >> n;
+    }
+
+    #[inline(always)]
+    pub fn f32x4_extract_lane<const N: usize>(v: v128) -> f32 {
+        f32s(v)[N]
+    }
+    #[inline(always)]
+    pub fn i32x4_extract_lane<const N: usize>(v: v128) -> i32 {
+        i32s(v)[N]
+    }
+
+    /// # Safety
+    /// `p` is valid for reading 16 bytes.
+    #[inline(always)]
+    pub unsafe fn v128_load(p: *const u8) -> v128 {
+        unsafe { p.cast::<v128>().read_unaligned() }
+    }
+    /// # Safety
+    /// `p` is valid for writing 16 bytes.
+    #[inline(always)]
+    pub unsafe fn v128_store(p: *mut u8, v: v128) {
+        unsafe { p.cast::<v128>().write_unaligned(v) }
+    }
+    /// # Safety
+    /// `p` is valid for reading 4 bytes.
+    #[inline(always)]
+    pub unsafe fn v128_load32_splat(p: *const u8) -> v128 {
+        from_u32s([unsafe { p.cast::<u32>().read_unaligned() }; 4])
+    }
+    /// # Safety
+    /// `p` is valid for reading 8 bytes.
+    #[inline(always)]
+    pub unsafe fn i16x8_load_extend_i8x8(p: *const u8) -> v128 {
+        let v: [i8; 8] = unsafe { p.cast::<[i8; 8]>().read() };
+        from_i16s(from_fn(|i| v[i].into()))
+    }
+    /// # Safety
+    /// `p` is valid for reading 8 bytes.
+    #[inline(always)]
+    pub unsafe fn u16x8_load_extend_u8x8(p: *const u8) -> v128 {
+        let v: [u8; 8] = unsafe { p.cast::<[u8; 8]>().read() };
+        from_u16s(from_fn(|i| v[i].into()))
+    }
+    /// # Safety
+    /// `p` is valid for reading 8 bytes.
+    #[inline(always)]
+    pub unsafe fn i32x4_load_extend_i16x4(p: *const u8) -> v128 {
+        let v: [i16; 4] = unsafe { p.cast::<[i16; 4]>().read_unaligned() };
+        from_i32s(from_fn(|i| v[i].into()))
+    }
+
+    macro_rules! extends {
+        ($($low:ident $high:ident $get:ident $set:ident;)*) => { $(
+            #[inline(always)]
+            pub fn $low(a: v128) -> v128 { let a = $get(a); $set(from_fn(|i| a[i].into())) }
+            #[inline(always)]
+            pub fn $high(a: v128) -> v128 { let a = $get(a); $set(from_fn(|i| a[i + 4].into())) }
+        )* };
+    }
+    extends! {
+        i32x4_extend_low_i16x8 i32x4_extend_high_i16x8 i16s from_i32s;
+        u32x4_extend_low_u16x8 u32x4_extend_high_u16x8 u16s from_u32s;
+    }
+
+    #[inline(always)]
+    pub fn i16x8_narrow_i32x4(a: v128, b: v128) -> v128 {
+        let (a, b) = (i32s(a), i32s(b));
+        from_i16s(from_fn(|i| if i < 4 { a[i] } else { b[i - 4] }.clamp(-0x8000, 0x7fff) as i16))
+    }
+    #[inline(always)]
+    pub fn i8x16_narrow_i16x8(a: v128, b: v128) -> v128 {
+        let (a, b) = (i16s(a), i16s(b));
+        from_i8s(from_fn(|i| if i < 8 { a[i] } else { b[i - 8] }.clamp(-0x80, 0x7f) as i8))
+    }
+    #[inline(always)]
+    pub fn i32x4_extadd_pairwise_i16x8(a: v128) -> v128 {
+        let a = i16s(a);
+        from_i32s(from_fn(|i| i32::from(a[2 * i]) + i32::from(a[2 * i + 1])))
+    }
+    #[inline(always)]
+    pub fn i32x4_dot_i16x8(a: v128, b: v128) -> v128 {
+        let (a, b) = (i16s(a), i16s(b));
+        let product = |i: usize| i32::from(a[i]) * i32::from(b[i]);
+        from_i32s(from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1))))
+    }
+    /// Lanes (0, 2, 1, 3) of each half: quads become even and odd pairs.
+    #[inline(always)]
+    pub fn i16x8_even_odd(v: v128) -> v128 {
+        let v = i16s(v);
+        from_i16s([v[0], v[2], v[1], v[3], v[4], v[6], v[5], v[7]])
+    }
+    /// a * b + c, rounded once or twice.
+    #[inline(always)]
+    pub fn f32x4_madd(a: v128, b: v128, c: v128) -> v128 {
+        f32x4_add(f32x4_mul(a, b), c)
+    }
+    /// Sums of pairs of products; `b` must be below 128.
+    #[inline(always)]
+    pub fn i16x8_dot_i8x16_i7x16(a: v128, b: v128) -> v128 {
+        let (a, b) = (i8s(a), u8s(b));
+        debug_assert!(b.iter().all(|&b| b < 128));
+        let product = |i: usize| i16::from(a[i]) * i16::from(b[i]);
+        from_i16s(from_fn(|i| product(2 * i) + product(2 * i + 1)))
+    }
+}
+
+/// The sum of the four lanes.
+#[inline(always)]
+pub fn f32x4_sum(v: v128) -> f32 {
+    (f32x4_extract_lane::<0>(v) + f32x4_extract_lane::<2>(v))
+        + (f32x4_extract_lane::<1>(v) + f32x4_extract_lane::<3>(v))
+}
