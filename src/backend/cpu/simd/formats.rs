@@ -23,7 +23,8 @@ pub trait Quantized {
     const SCALES: Scales;
     /// Bits of a code above the low four; Q8_0's four make whole signed bytes.
     const HIGH: usize;
-    /// A code c stands for c - 2^ZERO_SHIFT, where the scales have no minimum.
+    /// Codes are multiplied as c - 2^ZERO_SHIFT (0: as c), which is what they stand for where the scales have no minimum;
+    /// elsewhere it keeps the sums of five-bit codes small.
     const ZERO_SHIFT: u32 = 0;
 
     /// The codes of columns 32 sub + 4 q .. + 4 of a raw block, as bytes.
@@ -102,6 +103,7 @@ impl Quantized for Q5_1 {
     const FORMAT: Format = Format::Q5_1;
     const SCALES: Scales = Scales::HalfMin;
     const HIGH: usize = 1;
+    const ZERO_SHIFT: u32 = 4;
     fn quad(raw: &[u8], _: usize, q: usize) -> u32 {
         nibbles(raw, 8, q) | fifth_bits(word(raw, 4), q)
     }
@@ -155,6 +157,7 @@ impl Quantized for Q5_K {
     const FORMAT: Format = Format::Q5_K;
     const SCALES: Scales = Scales::SuperMin;
     const HIGH: usize = 1;
+    const ZERO_SHIFT: u32 = 4;
     fn quad(raw: &[u8], sub: usize, q: usize) -> u32 {
         let low = (word(raw, 48 + 32 * (sub / 2) + 4 * q) >> (4 * (sub & 1))) & 0x0f0f_0f0f;
         low | (((word(raw, 16 + 4 * q) >> sub) & 0x0101_0101) << 4)

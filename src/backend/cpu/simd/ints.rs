@@ -259,7 +259,16 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                 for _ in 0..Self::SUBS {
                     let codes = w.add(Self::SCALE_BYTES);
                     if Self::HAS_MIN {
-                        let mins = Self::scales(w.add(Self::SCALE_BYTES / 2), min_head, false);
+                        let mut mins = Self::scales(w.add(Self::SCALE_BYTES / 2), min_head, false);
+                        if F::ZERO_SHIFT > 0 {
+                            // The codes count from the zero point; what it stands for goes into the minimum.
+                            let s = Self::scales(w, head, false);
+                            let zero = (1 << F::ZERO_SHIFT) as f32;
+                            let zero = f32x4_splat(if Self::HALVES { zero } else { -zero });
+                            for h in 0..2 {
+                                mins[h] = f32x4_madd(s[h], zero, mins[h]);
+                            }
+                        }
                         for (t, total) in total.iter_mut().enumerate() {
                             let sum = v128_load32_splat(sum.add(t).cast());
                             for (total, min) in total.iter_mut().zip(mins) {
