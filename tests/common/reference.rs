@@ -208,9 +208,11 @@ impl Backend for Reference {
                 let weights: Vec<f32> = scores.iter().map(|score| (score - max).exp()).collect();
                 let sum: f32 = weights.iter().sum();
                 let values = &self.values[layer][positions.clone()];
-                out.extend(part.map(|d| {
-                    values.iter().zip(&weights).map(|(value, weight)| value[d] * weight).sum::<f32>() / sum
-                }));
+                out.extend(
+                    part.map(|d| {
+                        values.iter().zip(&weights).map(|(value, weight)| value[d] * weight).sum::<f32>() / sum
+                    }),
+                );
             }
             self.inner.push(out);
         }
