@@ -3,9 +3,12 @@
 #[path = "common/reference.rs"]
 mod reference;
 
+use kinglet::backend::cpu::CpuBackend;
 use kinglet::backend::{Backend, DecoderSpec, HeadRows};
 use kinglet::formats::{Checkpoint, Format};
+use kinglet::generate::GenerateOptions;
 use kinglet::model::{arch, decoder, weights};
+use kinglet::session::{LoadOptions, Request, Session, Step};
 use kinglet::source::FileSource;
 use pollster::block_on;
 use reference::Reference;
@@ -153,4 +156,86 @@ fn reference_agrees_with_transformers() {
     // No rounding but float32's: half floats in the fixtures are the coarsest part.
     let tight = |golden: &Golden| if golden.dtype == "f32" { 1e-5 } else { 5e-4 };
     check(|spec| Reference::new(spec, 64), tight, usize::MAX);
+}
+
+#[test]
+fn cpu_agrees_with_transformers() {
+    check(CpuBackend::new, tolerance, usize::MAX);
+}
+
+/// Another set of kernels: matrix times vector.
+#[test]
+fn cpu_agrees_with_transformers_token_by_token() {
+    check(CpuBackend::new, tolerance, 1);
+}
+
+#[test]
+fn prefill_in_chunks_then_token_by_token_equals_one_pass() {
+    for (name, golden, _) in goldens() {
+        let mut backend = load(format!("{GOLDEN}/{name}.gguf"), CpuBackend::new);
+        let vocab = backend.spec().vocab;
+        let tokens = golden.prompts.concat();
+        let whole = run(&mut backend, &tokens, usize::MAX);
+        for chunk in (1..=9).chain([16, 31, 32, 40]) {
+            let chunked = run(&mut backend, &tokens, chunk);
+            let Agreement { relative_l2, .. } = compare(&whole, &chunked, vocab, 1.0);
+            // The order of sums differs, and with it what quantized activations are rounded to.
+            let limit = if golden.dtype == "f32" { 1e-5 } else { 5e-3 };
+            assert!(relative_l2 <= limit, "{name} by {chunk}: {relative_l2:e}");
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[allow(non_snake_case)]
+struct Story {
+    greedy_ids_from_BOS: Vec<u32>,
+    text: String,
+    logits_pos0: Vec<f32>,
+}
+
+/// The shared test data, where it is; without it CI fails and others are told.
+fn shared_data(path: &str) -> Option<std::path::PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(path);
+    if !path.exists() {
+        assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
+        eprintln!("SKIPPED: {} is missing", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn stories260k_tells_its_story() {
+    let Some(model) = shared_data("stories260K/stories260K.gguf") else { return };
+    let golden = std::fs::read(model.with_file_name("golden_greedy.json")).unwrap();
+    let golden: Story = serde_json::from_slice(&golden).unwrap();
+    let mut shards = [FileSource::open(model).unwrap()];
+    let options = LoadOptions { context_length: Some(256), ..LoadOptions::default() };
+    let mut session = block_on(Session::load(&mut shards, options, |_, _| {})).unwrap();
+
+    let mut logits = Vec::new();
+    let bos = &golden.greedy_ids_from_BOS[..1];
+    block_on(session.logits(bos, |rows| Ok(logits.extend_from_slice(rows)))).unwrap();
+    let Agreement { relative_l2, .. } = compare(&golden.logits_pos0, &logits, logits.len(), 1.0);
+    assert!(relative_l2 < 1e-5, "{relative_l2:e}");
+
+    let greedy = GenerateOptions { temperature: 0.0, max_tokens: Some(200), ..GenerateOptions::default() };
+    session.start(&Request { prompt: Some(String::new()), options: greedy, ..Request::default() }).unwrap();
+    let (mut ids, mut text) = (bos.to_vec(), String::new());
+    loop {
+        match block_on(session.step()).unwrap() {
+            Step::Prefill { .. } => {}
+            Step::Token { id, text: piece, .. } => {
+                ids.push(id);
+                text += &piece;
+            }
+            Step::Done { text: rest, .. } => {
+                text += &rest;
+                break;
+            }
+        }
+    }
+    assert_eq!(ids, golden.greedy_ids_from_BOS);
+    assert_eq!(text, golden.text);
 }

@@ -13,7 +13,7 @@ pub struct DecoderSpec {
     /// Not always `hidden / heads` (Gemma 3).
     pub head_dim: usize,
     pub vocab: usize,
-    /// The most positions the file allows.
+    /// The most positions: the file's, or what a session was asked to hold.
     pub context_length: usize,
     pub norm_eps: f32,
     pub rope: Rope,

@@ -1,0 +1,102 @@
+//! The native command line.
+
+mod bench;
+mod logits;
+mod run;
+mod tokenize;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinglet::backend::cpu::CpuBackend;
+use kinglet::formats::gguf::shard_names;
+use kinglet::session::{LoadOptions, Session};
+use kinglet::source::FileSource;
+use kinglet::{Error, Result};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Small language models from GGUF files.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Options),
+    Logits(logits::Options),
+    Tokenize(tokenize::Options),
+    Bench(bench::Options),
+}
+
+/// What every command that runs a model takes.
+#[derive(Args)]
+struct ModelOptions {
+    /// GGUF file; the first of several for a split model
+    model: PathBuf,
+    #[arg(long, value_enum, default_value = "cpu")]
+    backend: Backend,
+    /// So far the engine runs on one thread, whatever is asked for
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Tokens of prompt and answer together [default: the model's, at most 4096]
+    #[arg(long)]
+    context_length: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    Cpu,
+    Webgpu,
+}
+
+impl ModelOptions {
+    fn load(&self) -> Result<Session<CpuBackend>> {
+        self.load_with_context(self.context_length)
+    }
+
+    fn load_with_context(&self, context_length: Option<usize>) -> Result<Session<CpuBackend>> {
+        if matches!(self.backend, Backend::Webgpu) {
+            return Err(Error::BadRequest("this build has no WebGPU backend; use --backend cpu".into()));
+        }
+        let options = LoadOptions { context_length, ..LoadOptions::default() };
+        pollster::block_on(Session::load(&mut open_model(&self.model)?, options, |_, _| {}))
+    }
+}
+
+/// All parts of a model that is split over several files, or the one file.
+fn open_model(path: &Path) -> Result<Vec<FileSource>> {
+    let parts = path.file_name().and_then(|name| shard_names(name.to_str()?));
+    match parts {
+        Some(names) => names.iter().map(|name| FileSource::open(path.with_file_name(name))).collect(),
+        None => Ok(vec![FileSource::open(path)?]),
+    }
+}
+
+/// Prints without panicking where nobody reads on (`kinglet run ... | head`).
+fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Error::Aborted,
+        _ => Error::BadRequest(format!("writing the output failed: {error}")),
+    })
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(options) => run::main(&options),
+        Command::Logits(options) => logits::main(&options),
+        Command::Tokenize(options) => tokenize::main(&options),
+        Command::Bench(options) => bench::main(&options),
+    };
+    match result {
+        Ok(()) | Err(Error::Aborted) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kinglet: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,132 @@
+use crate::{ModelOptions, open_model, print};
+use kinglet::Result;
+use kinglet::formats::Checkpoint;
+use kinglet::generate::GenerateOptions;
+use kinglet::model::arch;
+use kinglet::session::{DEFAULT_CONTEXT, Request, Stats, Step};
+use kinglet::text::tokenizer::Special;
+use kinglet::text::{Message, Tokenizer};
+use serde::Serialize;
+
+/// Continue a text, or answer a message; the text streams to stdout
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    model: ModelOptions,
+    #[arg(long)]
+    prompt: String,
+    /// Take the prompt as a user's message and render the model's chat template
+    #[arg(long)]
+    chat: bool,
+    #[arg(long)]
+    max_tokens: Option<usize>,
+    /// 0: always the likeliest token
+    #[arg(long)]
+    temperature: Option<f32>,
+    #[arg(long)]
+    top_k: Option<usize>,
+    #[arg(long)]
+    top_p: Option<f32>,
+    #[arg(long)]
+    min_p: Option<f32>,
+    #[arg(long)]
+    repeat_penalty: Option<f32>,
+    #[arg(long)]
+    seed: Option<u64>,
+    /// End the answer before this text; may be given more than once
+    #[arg(long)]
+    stop: Vec<String>,
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Print one JSON object at the end instead of the text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    text: String,
+    /// The new ones only; an end token is among them.
+    ids: Vec<u32>,
+    #[serde(flatten)]
+    stats: Stats,
+}
+
+impl Options {
+    /// A prompt has to fit into the default context, but the file's figure is no limit to an answer whose length was asked
+    /// for: stories260K states 128 positions and was trained on 512.
+    fn context_length(&self) -> Result<Option<usize>> {
+        let given = self.model.context_length;
+        let (None, Some(max_tokens), false) = (given, self.max_tokens, self.chat) else { return Ok(given) };
+        let mut checkpoint = pollster::block_on(Checkpoint::open(&mut open_model(&self.model.model)?))?;
+        let default = arch::describe(&checkpoint)?.spec.context_length.min(DEFAULT_CONTEXT);
+        // No token is shorter than a byte; BOS is one more.
+        if (self.prompt.len() + 1).saturating_add(max_tokens) <= default {
+            return Ok(None);
+        }
+        let prompt = 1 + Tokenizer::from_gguf(&mut checkpoint.metadata)?.encode(&self.prompt, Special::Parse).len();
+        Ok((prompt < default).then(|| default.max(prompt.saturating_add(max_tokens))))
+    }
+
+    fn request(&self) -> Request {
+        let default = GenerateOptions::default();
+        let options = GenerateOptions {
+            max_tokens: self.max_tokens,
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
+            seed: self.seed,
+            stop: self.stop.clone(),
+            ignore_eos: self.ignore_eos,
+            ..default
+        };
+        let message = Message { role: "user".into(), content: self.prompt.clone().into(), rest: Default::default() };
+        Request {
+            messages: self.chat.then(|| vec![message]),
+            prompt: (!self.chat).then(|| self.prompt.clone()),
+            tools: None,
+            options,
+        }
+    }
+}
+
+pub fn main(options: &Options) -> Result<()> {
+    let mut session = options.model.load_with_context(options.context_length()?)?;
+    session.start(&options.request())?;
+    let (mut text, mut ids) = (String::new(), Vec::new());
+    let stats = loop {
+        let step = pollster::block_on(session.step())?;
+        let (piece, done) = match step {
+            Step::Prefill { .. } => continue,
+            Step::Token { id, text, .. } => {
+                ids.push(id);
+                (text, None)
+            }
+            Step::Done { text, stats, .. } => (text, Some(stats)),
+        };
+        if options.json {
+            text += &piece;
+        } else {
+            print(&piece)?;
+        }
+        if let Some(stats) = done {
+            break stats;
+        }
+    };
+    if options.json {
+        let report = Report { text, ids, stats };
+        return print(&format!("{}\n", serde_json::to_string(&report).expect("plain data")));
+    }
+    print("\n")?;
+    eprintln!(
+        "[prompt: {} tokens in {:.0} ms; answer: {} tokens, {:.1} tokens/s]",
+        stats.prompt_tokens,
+        stats.prefill_ms,
+        stats.completion_tokens,
+        stats.completion_tokens.saturating_sub(1) as f64 / stats.decode_ms.max(1e-3) * 1e3
+    );
+    Ok(())
+}
