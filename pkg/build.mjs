@@ -1,0 +1,36 @@
+// Builds dist/ from src/, after the crate's two binaries: wasm/{simd,relaxed}/{kinglet.js,kinglet_bg.wasm}, each made by
+// `wasm-bindgen --target web --out-name kinglet --omit-default-module-path`.
+import { build } from "esbuild";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+const root = import.meta.dirname;
+const at = (...names) => path.join(root, ...names);
+
+for (const level of ["simd", "relaxed"]) {
+  for (const file of ["kinglet.js", "kinglet_bg.wasm"]) {
+    if (!fs.existsSync(at("wasm", level, file))) throw new Error(`wasm/${level}/${file} is missing; run cargo xtask pack, which builds it`);
+  }
+}
+fs.rmSync(at("dist"), { recursive: true, force: true });
+await build({
+  absWorkingDir: root,
+  entryPoints: ["src/index.ts", "src/worker.ts"],
+  outdir: "dist",
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  legalComments: "none",
+});
+const tsc = createRequire(import.meta.url).resolve("typescript/package.json");
+execFileSync(process.execPath, [path.join(path.dirname(tsc), "bin/tsc"), "--emitDeclarationOnly"], { cwd: root, stdio: "inherit" });
+
+// The model that comes with the package.
+const models = at("..", "models");
+const [model, ...others] = fs.existsSync(models) ? fs.readdirSync(models).filter((name) => name.endsWith(".gguf")) : [];
+if (others.length > 0) throw new Error(`models/ holds ${others.length + 1} GGUF files; the package ships one`);
+if (model) fs.copyFileSync(path.join(models, model), at("dist", "default.gguf"));
+else console.warn("models/ has no GGUF file yet: the package will have no default model");

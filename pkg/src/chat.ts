@@ -1,0 +1,192 @@
+// OpenAI's shapes around a run: chat and raw completions, whole and streamed.
+
+import type { KingletError } from "./errors.js";
+import type { Runner } from "./engine.js";
+import type { Finish, Token } from "./protocol.js";
+import { checkChat, checkCompletion, type Checked } from "./request.js";
+import { SignalSum } from "./signals.js";
+import { ChunkStream } from "./stream.js";
+import type {
+  ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionLogprobs, CompletionRequest, Create, RequestOptions, Stats, Stream, TokenLogprob, Usage,
+} from "./types.js";
+
+/** How one of the two endpoints spells its replies. */
+interface Shape<Chunk> {
+  /** Before any text; chats announce the role. */
+  opening?(id: Head): Chunk;
+  piece(head: Head, piece: Piece): Chunk;
+  /** The usage alone, no choices. */
+  usage(head: Head, usage: Usage): Chunk;
+}
+
+interface Head {
+  id: string;
+  created: number;
+  model: string;
+}
+
+interface Piece {
+  text: string;
+  ids: number[];
+  /** Where `text` starts in the answer. */
+  offset: number;
+  logprobs: TokenLogprob[] | null;
+  reason: Finish["reason"] | null;
+}
+
+export function createChat(runner: Runner): Create<ChatRequest, ChatCompletion, ChatCompletionChunk> {
+  return (async (body: ChatRequest, options?: RequestOptions) => {
+    const checked = checkChat(body);
+    const head = newHead("chatcmpl-", runner);
+    if (checked.stream) return streamed(runner, checked, head, chatChunks, options);
+    const { text, ids, logprobs, finish, signals } = await whole(runner, checked, options);
+    const message = { role: "assistant", content: text, refusal: null } as const;
+    const choice = { index: 0, message, logprobs: logprobs && { content: logprobs, refusal: null }, finish_reason: finish.reason, token_ids: ids } as const;
+    return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(finish.stats), signals } satisfies ChatCompletion;
+  }) as Create<ChatRequest, ChatCompletion, ChatCompletionChunk>;
+}
+
+export function createCompletions(runner: Runner): Create<CompletionRequest, Completion, Completion> {
+  return (async (body: CompletionRequest, options?: RequestOptions) => {
+    const checked = checkCompletion(body);
+    const head = newHead("cmpl-", runner);
+    if (checked.stream) return streamed(runner, checked, head, textChunks, options);
+    const { text, ids, logprobs, finish, signals } = await whole(runner, checked, options);
+    const reply = textChunks.piece(head, { text, ids, offset: 0, logprobs, reason: finish.reason });
+    return { ...reply, usage: usageOf(finish.stats), signals };
+  }) as Create<CompletionRequest, Completion, Completion>;
+}
+
+const chatChunks: Shape<ChatCompletionChunk> = {
+  opening: (head) => chatChunk(head, [{ index: 0, delta: { role: "assistant", content: "" }, logprobs: null, finish_reason: null, token_ids: [] }]),
+  piece: (head, { text, ids, logprobs, reason }) => {
+    const delta = text === "" && reason ? {} : { content: text };
+    return chatChunk(head, [{ index: 0, delta, logprobs: logprobs && { content: logprobs, refusal: null }, finish_reason: reason, token_ids: ids }]);
+  },
+  usage: (head, usage) => ({ ...chatChunk(head, []), usage }),
+};
+
+function chatChunk(head: Head, choices: ChatCompletionChunk["choices"]): ChatCompletionChunk {
+  return { ...head, object: "chat.completion.chunk", choices };
+}
+
+const textChunks: Shape<Completion> = {
+  piece: (head, { text, ids, offset, logprobs, reason }) => {
+    const choice = { index: 0, text, logprobs: logprobs && textLogprobs(logprobs, offset), finish_reason: reason, token_ids: ids } as const;
+    return { ...head, object: "text_completion", choices: [choice] };
+  },
+  usage: (head, usage) => ({ ...head, object: "text_completion", choices: [], usage }),
+};
+
+async function whole(runner: Runner, checked: Checked, options?: RequestOptions) {
+  return new Promise<{ text: string; ids: number[]; logprobs: TokenLogprob[] | null; finish: Finish; signals: ReturnType<SignalSum["get"]> }>((resolve, reject) => {
+    const sum = new SignalSum();
+    const ids: number[] = [];
+    const logprobs: TokenLogprob[] | null = checked.request.options.logprobs ? [] : null;
+    let text = "";
+    const take = (token: Token) => {
+      sum.add(token.signals);
+      text += token.text;
+      ids.push(token.id);
+      if (token.logprobs) logprobs?.push(token.logprobs);
+    };
+    start(runner, checked, options?.signal ?? new AbortController().signal, {
+      onStart() {},
+      onTokens: (tokens) => tokens.forEach(take),
+      onEnd: (finish) => resolve({ text: text + finish.text, ids, logprobs, finish, signals: sum.get() }),
+      onError: (error) => reject(withText(error, text)),
+    });
+  });
+}
+
+function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner, checked: Checked, head: Head, shape: Shape<Chunk>, options?: RequestOptions): Promise<Stream<Chunk>> {
+  const controller = new AbortController();
+  const { signal } = options ?? {};
+  const forward = () => controller.abort(signal?.reason);
+  if (signal?.aborted) forward();
+  else signal?.addEventListener("abort", forward, { once: true });
+  const settled = () => signal?.removeEventListener("abort", forward);
+
+  return new Promise((resolve, reject) => {
+    const stream = new ChunkStream<Chunk>(controller);
+    const sum = new SignalSum();
+    const wantsLogprobs = checked.request.options.logprobs === true;
+    let text = "";
+    let pending: number[] = []; // ids whose text is still held back
+    const push = (piece: Omit<Piece, "offset" | "ids">, more?: object) => {
+      const chunk = shape.piece(head, { ...piece, ids: pending, offset: text.length });
+      stream.push(more ? { ...chunk, ...more } : chunk);
+      text += piece.text;
+      pending = [];
+    };
+    start(runner, checked, controller.signal, {
+      onStart() {
+        if (shape.opening) stream.push(shape.opening(head));
+        resolve(stream);
+      },
+      onTokens(tokens) {
+        for (const token of tokens) {
+          sum.add(token.signals);
+          pending.push(token.id);
+          if (token.text === "" && !wantsLogprobs) continue;
+          push({ text: token.text, logprobs: token.logprobs ? [token.logprobs] : null, reason: null });
+        }
+      },
+      onEnd({ text: rest, reason, stats }) {
+        settled();
+        push({ text: rest, logprobs: null, reason }, { signals: sum.get() });
+        if (checked.includeUsage) stream.push(shape.usage(head, usageOf(stats)));
+        stream.end();
+      },
+      onError(error) {
+        settled();
+        stream.fail(withText(error, text));
+        reject(error); // before the start; afterwards it is resolved already
+      },
+    });
+  });
+}
+
+function start(runner: Runner, checked: Checked, signal: AbortSignal, listener: Parameters<Runner["run"]>[1]): void {
+  checked.ignored.forEach((option) => runner.report(option));
+  runner.run(checked.request, listener, signal);
+}
+
+function withText(error: KingletError, text: string): KingletError {
+  error.text = text;
+  return error;
+}
+
+function newHead(prefix: string, runner: Runner): Head {
+  const random = crypto.getRandomValues(new Uint8Array(12));
+  const id = prefix + Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { id, created: Math.floor(Date.now() / 1000), model: runner.info.name ?? runner.info.architecture };
+}
+
+function usageOf({ promptTokens, cachedTokens, prefillMs, completionTokens, decodeMs }: Stats): Usage {
+  const perSecond = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
+    timings: {
+      prompt_ms: prefillMs,
+      predicted_ms: decodeMs,
+      prompt_per_second: perSecond(promptTokens - cachedTokens, prefillMs),
+      predicted_per_second: perSecond(Math.max(completionTokens - 1, 0), decodeMs),
+    },
+  };
+}
+
+function textLogprobs(content: TokenLogprob[], offset: number): CompletionLogprobs {
+  let end = offset;
+  const starts = content.map(({ token }) => (end += token.length) - token.length);
+  return {
+    tokens: content.map(({ token }) => token),
+    token_logprobs: content.map(({ logprob }) => logprob),
+    top_logprobs: content.map((t) => Object.fromEntries(t.top_logprobs.map(({ token, logprob }) => [token, logprob]))),
+    text_offset: starts,
+    content,
+  };
+}

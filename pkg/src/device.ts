@@ -1,0 +1,55 @@
+// What this browser can run, and the wasm binary for it.
+
+import { KingletError } from "./errors.js";
+import type { WasmUrls } from "./protocol.js";
+import type { EngineInfo } from "./types.js";
+import initSimd, { Engine as SimdEngine, trap as trapSimd } from "#wasm/simd";
+import initRelaxed, { Engine as RelaxedEngine, trap as trapRelaxed } from "#wasm/relaxed";
+
+// One function using the instructions of the level: `i8x16.popcnt` and `i32x4.relaxed_dot_i8x16_i7x16_add_s`.
+const HEADER = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0];
+const V128 = [65, 0, 253, 15]; // i32.const 0, i8x16.splat
+const probe = (code: number[]) => new Uint8Array([...HEADER, 10, code.length + 4, 1, code.length + 2, 0, ...code, 11]);
+const SIMD = probe([...V128, 253, 98]);
+const RELAXED = probe([...V128, ...V128, ...V128, 253, 0x93, 0x02]);
+
+export interface Wasm {
+  Engine: typeof SimdEngine;
+  simd: EngineInfo["simd"];
+  memory: WebAssembly.Memory;
+  trap(): void;
+}
+
+/** Fetches and compiles the best binary this browser can run. Later: the one with threads, where pages are isolated. */
+export async function loadWasm(urls: WasmUrls): Promise<Wasm> {
+  if (!WebAssembly.validate(SIMD)) {
+    throw new KingletError("NO_SIMD", "this browser has no WebAssembly SIMD, which the engine needs; use Chrome 91, Firefox 89, Safari 16.4 or later");
+  }
+  if (WebAssembly.validate(RELAXED)) {
+    const url = urls.relaxed ?? new URL("../wasm/relaxed/kinglet_bg.wasm", import.meta.url);
+    const { memory } = await initRelaxed({ module_or_path: compile(url) });
+    return { Engine: RelaxedEngine as unknown as typeof SimdEngine, simd: "relaxed", memory, trap: trapRelaxed };
+  }
+  const url = urls.simd ?? new URL("../wasm/simd/kinglet_bg.wasm", import.meta.url);
+  const { memory } = await initSimd({ module_or_path: compile(url) });
+  return { Engine: SimdEngine, simd: "simd", memory, trap: trapSimd };
+}
+
+/** While it downloads, even from a server that does not know the type of .wasm files. */
+async function compile(url: string | URL): Promise<WebAssembly.Module> {
+  const failed = (why: string) =>
+    new KingletError("DOWNLOAD_FAILED", `the engine's wasm could not be loaded from ${url}: ${why}; serve it beside the package's JavaScript, or pass { wasmUrl }`, { url: String(url) });
+  let response: Response;
+  try {
+    response = await fetch(url, { credentials: "same-origin" });
+  } catch (e) {
+    throw failed(e instanceof Error ? e.message : String(e));
+  }
+  if (!response.ok) throw failed(`status ${response.status}`);
+  try {
+    if (response.headers.get("content-type")?.startsWith("application/wasm")) return await WebAssembly.compileStreaming(response);
+    return await WebAssembly.compile(await response.arrayBuffer());
+  } catch (e) {
+    throw failed(e instanceof Error ? e.message : String(e));
+  }
+}

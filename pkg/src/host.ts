@@ -1,0 +1,113 @@
+// The page's end of one worker: starts it, sends, and tells a crash from an answer.
+
+import { KingletError } from "./errors.js";
+import type { FromWorker, ToWorker, WasmUrls } from "./protocol.js";
+import { resolveUrl, type Model } from "./model.js";
+import type { EngineEvent, EngineInfo, EngineOptions, MemoryUse, Progress } from "./types.js";
+
+export interface HostEvents {
+  onProgress(progress: Progress): void;
+  onEvent(event: EngineEvent): void;
+  /** Of a run: started, tokens, done, aborted, rejected. */
+  onRun(message: Extract<FromWorker, { type: "started" | "tokens" | "done" | "aborted" | "rejected" }>): void;
+  /** The wasm trapped or the worker died; the host is closed. */
+  onCrash(error: KingletError): void;
+}
+
+type Reply = number[] | string | MemoryUse;
+
+export class Host {
+  readonly info: Promise<EngineInfo>;
+  #worker: Worker;
+  #closeModel: () => void;
+  #settleLoad!: { resolve(info: EngineInfo): void; reject(error: KingletError): void };
+  #calls = new Map<number, { resolve(value: Reply): void; reject(error: KingletError): void }>();
+  #nextCall = 1;
+  #loaded = false;
+  #closed = false;
+
+  constructor(model: Model, options: EngineOptions, private readonly events: HostEvents) {
+    const { parts, transfer, close } = model.open();
+    this.#closeModel = close;
+    this.info = new Promise((resolve, reject) => (this.#settleLoad = { resolve, reject }));
+    this.#worker = startWorker(options.worker);
+    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
+    this.#worker.onmessageerror = () => this.#crash("a message could not be read");
+    this.#worker.onerror = (e) => {
+      e.preventDefault();
+      this.#crash(e.message || "its script could not be loaded; check that worker.js is served beside index.js, or pass { worker }");
+    };
+    const load: ToWorker = { type: "load", parts, wasm: wasmUrls(options.wasmUrl), contextLength: options.contextLength };
+    this.#worker.postMessage(load, transfer);
+  }
+
+  send(message: ToWorker): void {
+    if (!this.#closed) this.#worker.postMessage(message);
+  }
+
+  call(method: "tokenize" | "detokenize" | "memory", argument?: string | number[]): Promise<Reply> {
+    const id = this.#nextCall++;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject });
+      this.send({ type: "call", id, method, argument });
+    });
+  }
+
+  /** Ends the worker at once, whatever it is doing; its memory goes with it. */
+  close(error: KingletError): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#worker.onmessage = this.#worker.onerror = this.#worker.onmessageerror = null;
+    this.#worker.terminate();
+    this.#closeModel();
+    this.#settleLoad.reject(error);
+    for (const call of this.#calls.values()) call.reject(error);
+    this.#calls.clear();
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.type) {
+      case "progress":
+        return this.events.onProgress(message.progress);
+      case "event":
+        return this.events.onEvent(message.event);
+      case "loaded":
+        this.#loaded = true;
+        this.#closeModel();
+        return this.#settleLoad.resolve(message.info);
+      case "failed":
+        return this.close(KingletError.from(message.error));
+      case "crashed":
+        return this.#crash(message.message);
+      case "result":
+        this.#calls.get(message.id)?.resolve(message.value);
+        return void this.#calls.delete(message.id);
+      case "refused":
+        this.#calls.get(message.id)?.reject(KingletError.from(message.error));
+        return void this.#calls.delete(message.id);
+      default:
+        return this.events.onRun(message);
+    }
+  }
+
+  #crash(reason: string): void {
+    const what = this.#loaded ? "the engine crashed" : "the engine crashed while it loaded the model";
+    const advice = this.#loaded ? "the next request starts a fresh one" : "a smaller model or contextLength needs less memory";
+    const error = new KingletError("ENGINE_CRASHED", `${what}: ${reason}; ${advice}`, { reason });
+    this.close(error);
+    this.events.onCrash(error);
+  }
+}
+
+function startWorker(worker: EngineOptions["worker"]): Worker {
+  if (typeof worker === "function") return worker();
+  if (worker !== undefined) return new Worker(resolveUrl(worker, "worker"), { type: "module", name: "kinglet" });
+  return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "kinglet" });
+}
+
+function wasmUrls(option: EngineOptions["wasmUrl"]): WasmUrls {
+  if (option === undefined) return {};
+  const href = (url: string | URL | undefined) => (url === undefined ? undefined : resolveUrl(url, "wasmUrl").href);
+  if (typeof option === "string" || option instanceof URL) return { simd: href(option), relaxed: href(option) };
+  return { simd: href(option.simd), relaxed: href(option.relaxed) };
+}

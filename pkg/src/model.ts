@@ -1,0 +1,94 @@
+// The `model` option as the parts a worker can read. Kept for the engine's life, so that a fresh worker can load again.
+
+import { badRequest, KingletError } from "./errors.js";
+import { feed } from "./feed.js";
+import type { Part } from "./protocol.js";
+import type { EngineOptions, ModelFile } from "./types.js";
+
+const SPLIT = /-(\d{5})-of-(\d{5})(\.gguf)$/;
+const SHA256 = /^[0-9a-f]{64}$/i;
+
+/** Opens a model as often as it is needed; `open` throws where a stream has been read already. */
+export interface Model {
+  open(): { parts: Part[]; transfer: Transferable[]; close(): void };
+}
+
+export function resolveModel(options: EngineOptions): Model {
+  const files = listFiles(options.model);
+  const digests = listDigests(options.sha256, files.length);
+  let streamUsed = false;
+  return {
+    open() {
+      const transfer: Transferable[] = [];
+      const closers: (() => void)[] = [];
+      const parts = files.map((file, i): Part => {
+        const sha256 = digests[i];
+        if (file instanceof URL) return { kind: "http", url: file.href, headers: options.headers, sha256 };
+        if (file instanceof Blob) return { kind: "blob", blob: file, sha256 };
+        if (file instanceof ReadableStream) {
+          if (streamUsed) {
+            throw new KingletError("ENGINE_CRASHED", "the engine crashed, and its model came from a stream, which cannot be read again; create a new engine");
+          }
+          streamUsed = true;
+        }
+        const { port, close } = feed(file);
+        transfer.push(port);
+        closers.push(close);
+        return { kind: "port", port, size: file instanceof ReadableStream ? undefined : file.byteLength, sha256 };
+      });
+      return { parts, transfer, close: () => closers.forEach((close) => close()) };
+    },
+  };
+}
+
+type Resolved = URL | Blob | Uint8Array | ReadableStream<Uint8Array>;
+
+function listFiles(model: EngineOptions["model"]): Resolved[] {
+  if (model === undefined || model === null) return [new URL("./default.gguf", import.meta.url)];
+  if (model instanceof ReadableStream) return [model];
+  if (Array.isArray(model)) {
+    if (model.length === 0) throw badRequest("model", "is an empty list; give the parts of the split file in order");
+    return model.map(resolveFile);
+  }
+  const file = resolveFile(model as ModelFile);
+  return file instanceof URL ? expandSplit(file) : [file];
+}
+
+function resolveFile(file: ModelFile): URL | Blob | Uint8Array {
+  if (typeof file === "string" || file instanceof URL) return resolveUrl(file, "model");
+  if (file instanceof Blob) return file;
+  if (file instanceof ArrayBuffer) return new Uint8Array(file);
+  if (ArrayBuffer.isView(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
+  throw badRequest("model", "must be a URL, a File or Blob, an ArrayBuffer or a ReadableStream of bytes");
+}
+
+/** Relative addresses are relative to the page, as in `fetch`. */
+export function resolveUrl(url: string | URL, option: string): URL {
+  try {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch {
+    throw badRequest(option, `is not a valid URL: ${String(url)}`);
+  }
+}
+
+/** `x-00001-of-00003.gguf` stands for all three. */
+function expandSplit(url: URL): URL[] {
+  const match = SPLIT.exec(url.pathname);
+  if (!match) return [url];
+  const count = Number(match[2]);
+  return Array.from({ length: count }, (_, i) => {
+    const part = new URL(url);
+    part.pathname = url.pathname.replace(SPLIT, `-${String(i + 1).padStart(5, "0")}-of-$2$3`);
+    return part;
+  });
+}
+
+function listDigests(sha256: EngineOptions["sha256"], files: number): string[] {
+  if (sha256 === undefined || sha256 === null) return [];
+  const digests = typeof sha256 === "string" ? [sha256] : [...sha256];
+  if (digests.length !== files) throw badRequest("sha256", `has ${digests.length} digests for ${files} files`);
+  for (const digest of digests) {
+    if (typeof digest !== "string" || !SHA256.test(digest)) throw badRequest("sha256", "must be 64 hexadecimal digits");
+  }
+  return digests.map((digest) => digest.toLowerCase());
+}

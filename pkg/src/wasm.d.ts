@@ -1,0 +1,37 @@
+// The two binaries' glue, made by wasm-bindgen from src/api (in wasm/, which is generated). One declaration, so that the
+// TypeScript can be checked without a build of the crate.
+
+interface EngineGlue {
+  /** One chunk of the prompt, or one token: `Step` of src/session.rs. */
+  step(): Promise<unknown>;
+  start(request: string): void;
+  abort(): unknown;
+  tokenize(text: string): Uint32Array;
+  detokenize(ids: Uint32Array): string;
+  token_bytes(id: number): Uint8Array;
+  info(): unknown;
+  memory(): unknown;
+  free(): void;
+}
+
+interface LoadGlue {
+  load(sources: object[], options: string, progress: (done: number, total: number) => void): Promise<EngineGlue>;
+}
+
+interface InitGlue {
+  (options: { module_or_path: Promise<WebAssembly.Module> }): Promise<{ memory: WebAssembly.Memory }>;
+}
+
+declare module "#wasm/simd" {
+  export const Engine: LoadGlue;
+  export function trap(): void;
+  const init: InitGlue;
+  export default init;
+}
+
+declare module "#wasm/relaxed" {
+  export const Engine: LoadGlue;
+  export function trap(): void;
+  const init: InitGlue;
+  export default init;
+}
