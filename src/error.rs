@@ -85,6 +85,10 @@ pub enum Error {
     #[error("reading the model failed: {0}")]
     Source(String),
 
+    /// Hex digests (SHA-256).
+    #[error("the file is not the one expected: its SHA-256 is {found}, not {expected}; download it again, or check where it comes from")]
+    Integrity { expected: String, found: String },
+
     #[error("aborted")]
     Aborted,
 }
@@ -106,6 +110,7 @@ impl Error {
             Error::ContextExceeded { .. } => ErrorCode::ContextExceeded,
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Error::Source(_) => ErrorCode::DownloadFailed,
+            Error::Integrity { .. } => ErrorCode::Integrity,
             Error::Aborted => ErrorCode::Aborted,
         }
     }

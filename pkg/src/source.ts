@@ -9,19 +9,18 @@ export interface ChunkReader {
   next(): Promise<Uint8Array | null>;
 }
 
-/** How far back a read may go: a header's reader looks a little ahead. */
-const LOOK_BACK = 1 << 20;
-
 /** Implements `JsSource` of src/source/web.rs. */
 export class ForwardSource {
   /** Bytes that have arrived. */
   arrived = 0;
   failure: unknown;
-  #kept: { start: number; bytes: Uint8Array }[] = [];
+  /** What has arrived and not been read. */
+  #rest: Uint8Array | undefined;
   #ended = false;
 
   constructor(
     private readonly chunks: ChunkReader,
+    readonly sha256: string | undefined,
     private readonly heap: () => WebAssembly.Memory,
     private readonly onArrival: () => void,
   ) {}
@@ -32,56 +31,39 @@ export class ForwardSource {
 
   /** Resolves once the size is known or cannot be: with the first chunk. */
   async open(): Promise<void> {
-    if (this.arrived === 0 && !this.#ended) await this.#receive();
+    if (this.arrived === 0) await this.#receive();
   }
 
-  /** Copies bytes to `address` of the wasm heap; resolves to how many there were, fewer than `length` only at the end. */
-  async readInto(offset: number, address: number, length: number): Promise<number> {
-    const first = this.#kept[0]?.start ?? this.arrived;
-    if (offset < first) throw this.#fail(new KingletError("CORRUPT_FILE", `the model's data at byte ${offset} was passed already; its tensors are not in order`));
-    let position = offset;
-    const end = offset + length;
-    for (const { start, bytes } of this.#kept) {
-      if (position >= start && position < start + bytes.length) position += this.#copy(bytes, position - start, address + position - offset, end - position);
+  /** Copies the next bytes to `address` of the wasm heap; resolves to how many there were, fewer than `length` only at the end. */
+  async readInto(address: number, length: number): Promise<number> {
+    let done = 0;
+    while (done < length && (this.#rest || (await this.#receive()))) {
+      const piece = this.#rest!.subarray(0, length - done);
+      // A new view each time: the heap moves when it grows.
+      new Uint8Array(this.heap().buffer, address + done, piece.length).set(piece);
+      done += piece.length;
+      this.#rest = piece.length < this.#rest!.length ? this.#rest!.subarray(piece.length) : undefined;
     }
-    while (position < end) {
-      const start = this.arrived;
-      const bytes = await this.#receive();
-      if (!bytes) break;
-      if (position < start + bytes.length) position += this.#copy(bytes, position - start, address + position - offset, end - position);
-    }
-    return position - offset;
+    return done;
   }
 
-  #copy(bytes: Uint8Array, from: number, address: number, length: number): number {
-    const piece = bytes.subarray(from, from + length);
-    // A new view each time: the heap moves when it grows.
-    new Uint8Array(this.heap().buffer, address, piece.length).set(piece);
-    return piece.length;
-  }
-
-  async #receive(): Promise<Uint8Array | null> {
-    let bytes: Uint8Array | null;
+  async #receive(): Promise<boolean> {
+    if (this.#ended) return false;
     try {
-      bytes = await this.chunks.next();
+      const chunk = await this.chunks.next();
+      if (!chunk) {
+        this.#ended = true;
+        return false;
+      }
+      this.#rest = chunk;
+      this.arrived += chunk.length;
     } catch (e) {
-      throw this.#fail(e);
+      // Remembered, because only a message comes back out of the wasm.
+      this.failure ??= e;
+      throw e;
     }
-    if (!bytes) {
-      this.#ended = true;
-      return null;
-    }
-    this.#kept.push({ start: this.arrived, bytes });
-    this.arrived += bytes.length;
-    while (this.arrived - (this.#kept[1]?.start ?? 0) >= LOOK_BACK) this.#kept.shift();
     this.onArrival();
-    return bytes;
-  }
-
-  /** Remembered, because only a message comes back out of the wasm. */
-  #fail(error: unknown): unknown {
-    this.failure ??= error;
-    return error;
+    return true;
   }
 }
 

@@ -72,9 +72,8 @@ async function work(): Promise<void> {
 
 async function load({ parts, wasm: urls, contextLength }: Load): Promise<void> {
   const progress = new LoadProgress((message) => send({ type: "progress", progress: message }), parts);
-  const sources = parts.map((part, i) => {
-    const source: ForwardSource = new ForwardSource(open(part, i), () => wasm.memory, () => progress.arrived(sources));
-    return Object.assign(source, { sha256: part.sha256 });
+  const sources: ForwardSource[] = parts.map((part, i) => {
+    return new ForwardSource(open(part, i), part.sha256, () => wasm.memory, () => progress.arrived(sources));
   });
   try {
     const compiled = loadWasm(urls).then((ready) => {

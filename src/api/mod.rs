@@ -1,1 +1,6 @@
-//! The wasm-bindgen face.
+//! The wasm-bindgen face: what `pkg/src/worker.ts` calls.
+
+mod types;
+mod wasm;
+
+pub use wasm::Engine;

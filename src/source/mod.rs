@@ -8,7 +8,7 @@ mod web;
 #[cfg(not(target_arch = "wasm32"))]
 pub use file::FileSource;
 #[cfg(feature = "web")]
-pub use web::WebSource;
+pub use web::{JsSource, WebSource};
 
 use crate::{Error, Result};
 

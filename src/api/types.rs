@@ -1,0 +1,85 @@
+//! What crosses into JavaScript, and how errors do.
+
+use crate::generate::GenerateOptions;
+use crate::session::{LoadOptions, Request};
+use crate::text::Message;
+use crate::{Error, ErrorCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use wasm_bindgen::JsValue;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JsLoadOptions {
+    #[serde(default)]
+    context_length: Option<usize>,
+}
+
+impl From<JsLoadOptions> for LoadOptions {
+    fn from(options: JsLoadOptions) -> Self {
+        LoadOptions { context_length: options.context_length }
+    }
+}
+
+/// `EngineRequest` of pkg/src/protocol.ts. The options stand apart because serde cannot flatten maps keyed by numbers.
+#[derive(Deserialize)]
+pub struct JsRequest {
+    #[serde(default)]
+    messages: Option<Vec<Message>>,
+    #[serde(default)]
+    prompt: Option<String>,
+    options: GenerateOptions,
+}
+
+impl From<JsRequest> for Request {
+    fn from(request: JsRequest) -> Self {
+        let JsRequest { messages, prompt, options } = request;
+        Request { messages, tools: None, prompt, options }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JsMemory {
+    pub weights: f64,
+    pub kv_cache: f64,
+    pub scratch: f64,
+}
+
+#[derive(Serialize)]
+struct JsError {
+    code: ErrorCode,
+    message: String,
+    details: Value,
+}
+
+/// A plain object `{ code, message, details }`: what the worker tells apart from a crash.
+pub fn to_error(error: Error) -> JsValue {
+    let details = match &error {
+        Error::Truncated { what, need, have } => json!({ "what": what, "need": need, "have": have }),
+        Error::Corrupt { what, offset } => json!({ "what": what, "offset": offset }),
+        Error::UnsupportedArchitecture { name, supported } => json!({ "name": name, "supported": supported }),
+        Error::UnsupportedType { tensor, format } => json!({ "tensor": tensor, "format": format }),
+        Error::MissingTensor { name, architecture } => json!({ "name": name, "architecture": architecture }),
+        Error::WrongShape { name, found, expected } => json!({ "name": name, "found": found, "expected": expected }),
+        Error::Metadata { key, .. } => json!({ "key": key }),
+        Error::ContextExceeded { prompt, context } => json!({ "promptTokens": prompt, "contextLength": context }),
+        Error::OutOfMemory { what, need_bytes, available_bytes, .. } => {
+            json!({ "what": what, "needBytes": need_bytes, "availableBytes": available_bytes })
+        }
+        Error::Integrity { expected, found } => json!({ "expected": expected, "found": found }),
+        _ => json!({}),
+    };
+    to_js(&JsError { code: error.code(), message: error.to_string(), details })
+}
+
+/// Plain objects, not Maps.
+pub fn to_js(value: &impl Serialize) -> JsValue {
+    let serializer = serde_wasm_bindgen::Serializer::json_compatible();
+    value.serialize(&serializer).unwrap_or(JsValue::NULL)
+}
+
+/// JSON from our own TypeScript, which has checked it; what is still wrong is said as BAD_REQUEST.
+pub fn from_json<T: for<'a> Deserialize<'a>>(json: &str) -> Result<T, JsValue> {
+    serde_json::from_str(json).map_err(|e| to_error(Error::BadRequest(format!("the request cannot be read: {e}"))))
+}

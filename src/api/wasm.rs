@@ -1,0 +1,94 @@
+//! The engine of one worker.
+
+use super::types::{JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
+use crate::backend::cpu::CpuBackend;
+use crate::session::{Request, Session};
+use crate::source::{JsSource, WebSource};
+use js_sys::Function;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    /// The worker's: a trap itself says nothing, so the panic's message goes ahead of it.
+    #[wasm_bindgen(js_name = kingletPanic)]
+    fn report_panic(message: &str);
+}
+
+#[wasm_bindgen(start)]
+fn start() {
+    std::panic::set_hook(Box::new(|info| report_panic(&info.to_string())));
+}
+
+/// A real trap, for tests of what follows one.
+#[wasm_bindgen]
+pub fn trap() {
+    #[cfg(target_arch = "wasm32")]
+    core::arch::wasm32::unreachable();
+}
+
+#[wasm_bindgen]
+pub struct Engine {
+    session: Session<CpuBackend>,
+}
+
+/// Errors are plain objects `{ code, message, details }`.
+#[wasm_bindgen]
+impl Engine {
+    /// `sources`: the parts of one model in order, each read once, forward. `options`: JSON `{ contextLength? }`.
+    /// `progress(bytes done, bytes in all)`.
+    pub async fn load(sources: Vec<JsSource>, options: &str, progress: &Function) -> Result<Engine, JsValue> {
+        let options: JsLoadOptions = from_json(options)?;
+        let mut shards: Vec<WebSource> = sources.into_iter().map(WebSource::new).collect();
+        let report = |done: u64, total: u64| {
+            // What a callback throws is no reason to stop loading.
+            let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into());
+        };
+        let session = Session::load(&mut shards, options.into(), report).await.map_err(to_error)?;
+        for shard in &mut shards {
+            shard.verify().await.map_err(to_error)?;
+        }
+        Ok(Engine { session })
+    }
+
+    /// `request`: JSON, see [`JsRequest`]. Checks it; [`Engine::step`] does the work.
+    pub fn start(&mut self, request: &str) -> Result<(), JsValue> {
+        let request: JsRequest = from_json(request)?;
+        self.session.start(&Request::from(request)).map_err(to_error)
+    }
+
+    /// One chunk of the prompt, or one token: a [`crate::session::Step`].
+    pub async fn step(&mut self) -> Result<JsValue, JsValue> {
+        Ok(to_js(&self.session.step().await.map_err(to_error)?))
+    }
+
+    /// The stats of the run that was ended, if one was.
+    pub fn abort(&mut self) -> JsValue {
+        self.session.abort().map_or(JsValue::UNDEFINED, |stats| to_js(&stats))
+    }
+
+    pub fn tokenize(&self, text: &str) -> Vec<u32> {
+        self.session.tokenize(text)
+    }
+
+    pub fn detokenize(&self, ids: &[u32]) -> String {
+        self.session.detokenize(ids)
+    }
+
+    /// See [`crate::text::Tokenizer::token_bytes`].
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        self.session.tokenizer().token_bytes(id).to_vec()
+    }
+
+    pub fn info(&self) -> JsValue {
+        to_js(&self.session.info())
+    }
+
+    pub fn memory(&self) -> JsValue {
+        let memory = self.session.memory();
+        to_js(&JsMemory {
+            weights: memory.weights as f64,
+            kv_cache: memory.kv_cache as f64,
+            scratch: memory.scratch as f64,
+        })
+    }
+}
