@@ -6,7 +6,13 @@ use crate::text::Message;
 use crate::{Error, ErrorCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance)]
+    fn now() -> f64;
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -17,7 +23,7 @@ pub struct JsLoadOptions {
 
 impl From<JsLoadOptions> for LoadOptions {
     fn from(options: JsLoadOptions) -> Self {
-        LoadOptions { context_length: options.context_length }
+        LoadOptions { context_length: options.context_length, clock: || now(), ..LoadOptions::default() }
     }
 }
 

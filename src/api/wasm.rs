@@ -43,7 +43,8 @@ impl Engine {
             // What a callback throws is no reason to stop loading.
             let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into());
         };
-        let session = Session::load(&mut shards, options.into(), report).await.map_err(to_error)?;
+        let backend = async |spec, _context| Ok(CpuBackend::new(spec));
+        let session = Session::load_on(backend, &mut shards, options.into(), report).await.map_err(to_error)?;
         for shard in &mut shards {
             shard.verify().await.map_err(to_error)?;
         }
@@ -70,8 +71,8 @@ impl Engine {
         self.session.tokenize(text)
     }
 
-    pub fn detokenize(&self, ids: &[u32]) -> String {
-        self.session.detokenize(ids)
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String, JsValue> {
+        self.session.detokenize(ids).map_err(to_error)
     }
 
     /// See [`crate::text::Tokenizer::token_bytes`].
@@ -80,7 +81,7 @@ impl Engine {
     }
 
     pub fn info(&self) -> JsValue {
-        to_js(&self.session.info())
+        to_js(self.session.info())
     }
 
     pub fn memory(&self) -> JsValue {
