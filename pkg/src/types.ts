@@ -1,6 +1,11 @@
-// The public types. Requests and replies keep OpenAI's names and shapes; what goes beyond them is marked.
+// The public types of the engine; those of requests and replies are in openai.ts.
 
 import type { KingletError } from "./errors.js";
+import type {
+  ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionRequest, RequestOptions,
+} from "./openai.js";
+
+export type * from "./openai.js";
 
 /** One file, or the address of one. Bytes are read in place, never transferred or detached; leave them unchanged. */
 export type ModelFile = string | URL | Blob | ArrayBuffer | ArrayBufferView;
@@ -82,173 +87,6 @@ export interface MemoryUse {
   weights: number;
   kvCache: number;
   scratch: number;
-}
-
-export interface RequestOptions {
-  signal?: AbortSignal;
-}
-
-export type Role = "system" | "developer" | "user" | "assistant" | "tool";
-
-export interface ChatMessage {
-  role: Role;
-  content: string | { type: "text"; text: string }[] | null;
-  name?: string;
-  [field: string]: unknown;
-}
-
-/** OpenAI's sampling options, then (from `top_k` on) those of this package. */
-export interface SamplingOptions {
-  /** Default: what fits into the context. */
-  max_tokens?: number | null;
-  max_completion_tokens?: number | null;
-  /** 0: greedy. Default 0.7. */
-  temperature?: number | null;
-  top_p?: number | null;
-  presence_penalty?: number | null;
-  frequency_penalty?: number | null;
-  /** Token id -> what is added to its logit. */
-  logit_bias?: Record<string, number> | null;
-  seed?: number | null;
-  stop?: string | string[] | null;
-  /** 0: off. */
-  top_k?: number | null;
-  min_p?: number | null;
-  repeat_penalty?: number | null;
-  ignore_eos?: boolean | null;
-  /** Reuse the work done for the prompt's beginning. Default true. */
-  cache_prompt?: boolean | null;
-  stream_options?: { include_usage?: boolean } | null;
-  /** Ignored: the engine has one model. */
-  model?: string;
-  /** Ignored, and reported as an "option-ignored" event. */
-  [option: string]: unknown;
-}
-
-export interface ChatRequest extends SamplingOptions {
-  messages: ChatMessage[];
-  stream?: boolean | null;
-  logprobs?: boolean | null;
-  top_logprobs?: number | null;
-}
-
-export interface CompletionRequest extends SamplingOptions {
-  /** Raw text; the empty string is the beginning of a text. */
-  prompt: string;
-  stream?: boolean | null;
-  /** `true`, or OpenAI's older form: how many alternatives. */
-  logprobs?: boolean | number | null;
-  top_logprobs?: number | null;
-}
-
-export interface Usage {
-  prompt_tokens: number;
-  completion_tokens: number;
-  total_tokens: number;
-  prompt_tokens_details: { cached_tokens: number };
-  timings: Timings;
-}
-
-/** llama.cpp's names. */
-export interface Timings {
-  prompt_ms: number;
-  predicted_ms: number;
-  prompt_per_second: number;
-  predicted_per_second: number;
-}
-
-export interface TopLogprob {
-  token: string;
-  logprob: number;
-  bytes: number[] | null;
-}
-
-export interface TokenLogprob extends TopLogprob {
-  top_logprobs: TopLogprob[];
-}
-
-export interface ChatLogprobs {
-  content: TokenLogprob[] | null;
-  refusal: null;
-}
-
-/** OpenAI's older arrays, and `content` as in a chat. */
-export interface CompletionLogprobs {
-  tokens: string[];
-  token_logprobs: number[];
-  top_logprobs: Record<string, number>[];
-  text_offset: number[];
-  content: TokenLogprob[];
-}
-
-/** How sure the model was, from the raw logits of the answer's tokens (natural logarithms); `{}` for an empty answer. */
-export interface Signals {
-  meanLogprob?: number;
-  minLogprob?: number;
-  /** Share of the tokens less likely than 1/2. */
-  lowShare?: number;
-  meanEntropy?: number;
-  maxEntropy?: number;
-  /** Mean distance between the two best logits. */
-  margin?: number;
-  /** Lowest mean log-probability over 32 tokens in a row (over all of a shorter answer). */
-  lowestWindow?: number;
-  /** ln(number of tokens). */
-  logLength?: number;
-}
-
-export type FinishReason = "stop" | "length";
-
-interface Reply {
-  id: string;
-  /** Seconds since 1970. */
-  created: number;
-  model: string;
-}
-
-export interface ChatCompletion extends Reply {
-  object: "chat.completion";
-  choices: [
-    {
-      index: 0;
-      message: { role: "assistant"; content: string; refusal: null };
-      logprobs: ChatLogprobs | null;
-      finish_reason: FinishReason;
-      /** Beyond OpenAI: the ids of the answer. */
-      token_ids: number[];
-    },
-  ];
-  usage: Usage;
-  signals: Signals;
-}
-
-export interface ChatCompletionChunk extends Reply {
-  object: "chat.completion.chunk";
-  /** Empty in the chunk that carries the usage. */
-  choices: {
-    index: 0;
-    delta: { role?: "assistant"; content?: string };
-    logprobs: ChatLogprobs | null;
-    finish_reason: FinishReason | null;
-    token_ids: number[];
-  }[];
-  usage?: Usage | null;
-  /** In the chunk with the finish_reason. */
-  signals?: Signals;
-}
-
-export interface Completion extends Reply {
-  object: "text_completion";
-  /** Empty in a stream's chunk that carries the usage. */
-  choices: {
-    index: 0;
-    text: string;
-    logprobs: CompletionLogprobs | null;
-    finish_reason: FinishReason | null;
-    token_ids: number[];
-  }[];
-  usage?: Usage | null;
-  signals?: Signals;
 }
 
 /** Leaving the loop early ends the generation, as `controller.abort()` does. Can be read once. */

@@ -1,0 +1,15 @@
+// What lib/package.mjs puts into a test's page.
+import type * as Kinglet from "../../pkg/src/index.ts";
+
+declare global {
+  const kinglet: typeof Kinglet;
+  const createEngine: typeof Kinglet.createEngine;
+  const url: string;
+  function bytes(): Promise<ArrayBuffer>;
+  function spy(): { worker: Worker; started: number; start(): Worker };
+  function failure(promise: Promise<unknown>): Promise<{
+    code: string; name?: string; isKinglet?: boolean; message: string; details: Record<string, any>; text?: string;
+  }>;
+  function greedy(engine: Kinglet.Engine, options?: object): Promise<Kinglet.Completion>;
+  function collect<T>(stream: AsyncIterable<T>): Promise<T[]>;
+}

@@ -1,0 +1,119 @@
+// The packed npm package in a page of its own: what the tests of the package share.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { launch, logOf } from "./browser.mjs";
+import { DATA, ROOT, serve } from "./server.mjs";
+
+export const STORIES = readFileSync(join(DATA, "stories260K/stories260K.gguf"));
+const golden = JSON.parse(readFileSync(join(DATA, "stories260K/golden_greedy.json"), "utf8"));
+/** The 200 ids after BOS, and their text. */
+export const GOLDEN = { ids: /** @type {number[]} */ (golden.greedy_ids_from_BOS.slice(1)), text: /** @type {string} */ (golden.text) };
+
+/** What npm packs, as a user would have it; the folder itself while there is no pack. */
+function packageFolder() {
+  const tgz = readdirSync(join(ROOT, "pkg")).find((name) => name.endsWith(".tgz"));
+  if (!tgz || process.env.KINGLET_UNPACKED) {
+    if (!existsSync(join(ROOT, "pkg/dist/index.js"))) throw new Error("the package is not built: run `cargo xtask pack`");
+    return join(ROOT, "pkg");
+  }
+  const folder = mkdtempSync(join(tmpdir(), "kinglet-package-"));
+  execFileSync("tar", ["xzf", join(ROOT, "pkg", tgz), "-C", folder, "--strip-components=1"]);
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+export const PACKAGE = packageFolder();
+
+const PAGE = "<!doctype html><meta charset=utf-8><title>package</title>";
+
+/** @typedef {(request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse, nth: number) => void} Route */
+
+/**
+ * A browser, a server for page and package, and a page where `kinglet` (the module) and the helpers of `inPage` are global.
+ * Routes answer under both servers; the second one is another origin.
+ */
+export async function openPackage() {
+  /** @type {Map<string, { answer: Route, calls: number }>} */
+  const routes = new Map();
+  /** @type {{ path: string, origin: "page" | "other", headers: import("node:http").IncomingHttpHeaders }[]} */
+  const seen = [];
+  const hook = (/** @type {"page" | "other"} */ origin) => (request, response) => {
+    const path = new URL(request.url, "http://localhost").pathname;
+    seen.push({ path, origin, headers: request.headers });
+    if (path === "/") return response.setHeader("Content-Type", "text/html").end(PAGE), true;
+    if (origin === "other") {
+      response.setHeader("Cross-Origin-Resource-Policy", "cross-origin");
+      response.setHeader("Access-Control-Allow-Origin", "*");
+      response.setHeader("Access-Control-Allow-Headers", "authorization, range, x-token");
+      response.setHeader("Access-Control-Expose-Headers", "ETag, Content-Range");
+      if (request.method === "OPTIONS") return response.writeHead(204).end(), true;
+    }
+    const route = routes.get(path);
+    if (!route) return false;
+    route.answer(request, response, route.calls++);
+    return true;
+  };
+  const mounts = { "/pkg/": PACKAGE, "/data/": DATA };
+  const [site, other, browser] = await Promise.all([serve(mounts, hook("page")), serve(mounts, hook("other")), launch()]);
+  const page = await browser.newPage();
+  const log = logOf(page);
+  const open = async () => {
+    await page.goto(site.base + "/");
+    await page.evaluate(inPage);
+  };
+  await open();
+  return {
+    page, site, other, log, seen,
+    /** @param {string} path @param {Route} answer */
+    route(path, answer) {
+      routes.set(path, { answer, calls: 0 });
+      seen.length = 0;
+    },
+    /** Ends every engine of the last test by leaving its page. */
+    open,
+    async close() {
+      await browser.close();
+      site.close();
+      other.close();
+    },
+  };
+}
+
+/** Runs in the page. */
+async function inPage() {
+  const kinglet = await import(/** @type {string} */ ("/pkg/dist/index.js"));
+  const url = "/data/stories260K/stories260K.gguf";
+  Object.assign(globalThis, {
+    kinglet,
+    url,
+    createEngine: kinglet.createEngine,
+    bytes: async () => (await fetch(url)).arrayBuffer(),
+    /** A worker that the test can reach: `worker.postMessage({ type: "trap" })` makes its wasm trap. */
+    spy() {
+      const spied = { worker: /** @type {Worker | undefined} */ (undefined), started: 0 };
+      return Object.assign(spied, {
+        start() {
+          spied.started++;
+          return (spied.worker = new Worker("/pkg/dist/worker.js", { type: "module" }));
+        },
+      });
+    },
+    /** What a promise rejects with, as data. */
+    async failure(promise) {
+      try {
+        await promise;
+      } catch (error) {
+        const e = /** @type {any} */ (error);
+        return { name: e.name, isKinglet: e instanceof kinglet.KingletError, code: e.code, message: e.message, details: e.details, text: e.text };
+      }
+      return { code: "nothing failed" };
+    },
+    greedy: (engine, options) => engine.completions.create({ prompt: "", temperature: 0, max_tokens: 40, ...options }),
+    async collect(stream) {
+      const chunks = [];
+      for await (const chunk of stream) chunks.push(chunk);
+      return chunks;
+    },
+  });
+}
