@@ -24,7 +24,8 @@ export class Host {
   #calls = new Map<number, { resolve(value: Reply): void; reject(error: KingletError): void }>();
   #nextCall = 1;
   #loaded = false;
-  #closed = false;
+  /** Why it is closed. */
+  #closed: KingletError | undefined;
 
   constructor(model: Model, options: EngineOptions, private readonly events: HostEvents) {
     const { parts, transfer, close } = model.open();
@@ -46,6 +47,7 @@ export class Host {
   }
 
   call(method: "tokenize" | "detokenize" | "memory", argument?: string | number[]): Promise<Reply> {
+    if (this.#closed) return Promise.reject(this.#closed);
     const id = this.#nextCall++;
     return new Promise((resolve, reject) => {
       this.#calls.set(id, { resolve, reject });
@@ -56,7 +58,7 @@ export class Host {
   /** Ends the worker at once, whatever it is doing; its memory goes with it. */
   close(error: KingletError): void {
     if (this.#closed) return;
-    this.#closed = true;
+    this.#closed = error;
     this.#worker.onmessage = this.#worker.onerror = this.#worker.onmessageerror = null;
     this.#worker.terminate();
     this.#closeModel();
