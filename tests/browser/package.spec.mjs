@@ -15,7 +15,7 @@ describe("answers", () => {
   for (const level of ["simd", "relaxed"]) {
     test(`200 greedy tokens of the ${level} binary are the golden ones`, async () => {
       const got = await it.page.evaluate(async (wasmUrl) => {
-        const engine = await createEngine({ model: url, wasmUrl });
+        const engine = await createEngine({ model: url, wasmUrl, contextLength: 256 });
         const reply = await greedy(engine, { max_tokens: 200 });
         const heap = (await engine.memory()).heap;
         return { info: engine.info, reply, stats: engine.stats(), heap };
@@ -34,7 +34,7 @@ describe("answers", () => {
 
   test("a stream gives the same text as a whole answer, chunk by chunk", async () => {
     const { whole, chunks } = await it.page.evaluate(async () => {
-      const engine = await createEngine({ model: url });
+      const engine = await createEngine({ model: url, contextLength: 640 });
       const whole = await greedy(engine);
       const stream = await engine.completions.create({ prompt: "", temperature: 0, max_tokens: 40, stream: true, stream_options: { include_usage: true } });
       return { whole, chunks: await collect(stream) };
@@ -54,7 +54,7 @@ describe("answers", () => {
 
   test("a chat streams OpenAI's chunks, and its second turn reuses the cache", async () => {
     const { chunks, second } = await it.page.evaluate(async () => {
-      const engine = await createEngine({ model: url });
+      const engine = await createEngine({ model: url, contextLength: 640 });
       /** @type {import("../../pkg/src/index.ts").ChatMessage[]} */
       const messages = [{ role: "user", content: "Tell me a story" }];
       const chunks = await collect(await engine.chat.completions.create({ messages, stream: true, temperature: 0, max_tokens: 24 }));
@@ -77,7 +77,7 @@ describe("answers", () => {
 
   test("the cache changes nothing in an answer, and can be turned off", async () => {
     const { cached, fresh } = await it.page.evaluate(async () => {
-      const engine = await createEngine({ model: url });
+      const engine = await createEngine({ model: url, contextLength: 640 });
       const prompt = "Once upon a time, there was a little girl";
       await greedy(engine, { prompt });
       return { cached: await greedy(engine, { prompt }), fresh: await greedy(engine, { prompt, cache_prompt: false }) };
@@ -91,7 +91,7 @@ describe("answers", () => {
     const stop = "ball. She wan"; // begins and ends inside tokens
     assert.ok(GOLDEN.text.includes(stop));
     const { whole, streamed } = await it.page.evaluate(async (stop) => {
-      const engine = await createEngine({ model: url });
+      const engine = await createEngine({ model: url, contextLength: 640 });
       const whole = await greedy(engine, { max_tokens: 200, stop });
       const chunks = await collect(await engine.completions.create({ prompt: "", temperature: 0, max_tokens: 200, stop: [stop], stream: true }));
       return { whole, streamed: chunks.map((chunk) => chunk.choices[0].text).join("") };
@@ -103,7 +103,7 @@ describe("answers", () => {
 
   test("logprobs come in OpenAI's shapes, and the signals are made of them", async () => {
     const { chat, text } = await it.page.evaluate(async () => {
-      const engine = await createEngine({ model: url });
+      const engine = await createEngine({ model: url, contextLength: 640 });
       const chat = await engine.chat.completions.create({ messages: [{ role: "user", content: "Hi" }], temperature: 0, max_tokens: 12, logprobs: true, top_logprobs: 3, ignore_eos: true });
       return { chat, text: await greedy(engine, { max_tokens: 12, logprobs: 2 }) };
     });
@@ -130,7 +130,7 @@ describe("answers", () => {
 
   test("the same seed gives the same text, and a logit bias steers", async () => {
     const got = await it.page.evaluate(async () => {
-      const engine = await createEngine({ model: url });
+      const engine = await createEngine({ model: url, contextLength: 640 });
       const sample = async (seed) => (await greedy(engine, { temperature: 1, seed })).choices[0].text;
       const first = (await greedy(engine, { max_tokens: 1 })).choices[0].token_ids[0];
       const steered = await greedy(engine, { max_tokens: 1, logit_bias: { [first]: -100 } });
@@ -143,7 +143,7 @@ describe("answers", () => {
 
   test("tokenize and detokenize are each other's inverse", async () => {
     const { ids, text, wrong } = await it.page.evaluate(async () => {
-      const engine = await createEngine({ model: url });
+      const engine = await createEngine({ model: url, contextLength: 640 });
       const ids = await engine.tokenize("Lily saw a big ☃ ball.");
       return { ids, text: await engine.detokenize(ids), wrong: await failure(engine.detokenize([512])) };
     });

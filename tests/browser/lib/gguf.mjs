@@ -13,7 +13,10 @@ export function split(file, parts) {
   let at = 8;
   const u32 = () => file.readUInt32LE((at += 4) - 4);
   const u64 = () => Number(file.readBigUInt64LE((at += 8) - 8));
-  const skipString = () => (at += u64());
+  const skipString = () => {
+    const length = u64(); // which moves `at` first
+    at += length;
+  };
   const skipValue = (type) => {
     if (type === 8) skipString();
     else if (type === 9) for (let element = u32(), left = u64(); left > 0; left--) skipValue(element);

@@ -70,6 +70,14 @@ export async function openPackage() {
       routes.set(path, { answer, calls: 0 });
       seen.length = 0;
     },
+    /** Of all renderers, in GB. */
+    async addressSpace() {
+      const session = await browser.newBrowserCDPSession();
+      const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+      await session.detach();
+      const sizes = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => Number(/VmSize:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, "utf8"))?.[1] ?? 0));
+      return sizes.reduce((a, b) => a + b, 0) / 2 ** 20;
+    },
     /** Ends every engine of the last test by leaving its page. */
     open,
     async close() {
