@@ -86,7 +86,9 @@ pub enum Error {
     Source(String),
 
     /// Hex digests (SHA-256).
-    #[error("the file is not the one expected: its SHA-256 is {found}, not {expected}; download it again, or check where it comes from")]
+    #[error(
+        "the file is not the one expected: its SHA-256 is {found}, not {expected}; download it again, or check where it comes from"
+    )]
     Integrity { expected: String, found: String },
 
     #[error("aborted")]
