@@ -2,7 +2,7 @@
 
 use super::metadata::Value;
 use super::{Checkpoint, quant};
-use crate::Result;
+use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::{Map, json};
 use std::fmt;
@@ -86,17 +86,7 @@ pub fn inspect(checkpoint: &Checkpoint, needs: Result<Needs>) -> Report {
             total: weights.saturating_add(kv_cache),
         }
     });
-    let mut problems: Vec<String> = needs.err().iter().map(ToString::to_string).collect();
-    // One tensor stands for all of its type.
-    let mut types = Vec::new();
-    for tensor in &checkpoint.tensors {
-        if let Err(e) = tensor.format()
-            && !types.contains(&tensor.ggml_type)
-        {
-            types.push(tensor.ggml_type);
-            problems.push(e.to_string());
-        }
-    }
+    let problems = needs.err().map_or_else(Vec::new, |error| problems(checkpoint, error));
     Report {
         name: text("general.name"),
         file_bytes: checkpoint.file_bytes,
@@ -111,6 +101,22 @@ pub fn inspect(checkpoint: &Checkpoint, needs: Result<Needs>) -> Report {
         tensors: checkpoint.tensors.iter().map(row).collect(),
         architecture,
     }
+}
+
+/// The model floor's error is its first one; the types it would stumble over next follow, one tensor for each.
+fn problems(checkpoint: &Checkpoint, first: Error) -> Vec<String> {
+    let mut problems = vec![first.to_string()];
+    let mut types = Vec::new();
+    for tensor in &checkpoint.tensors {
+        if let Err(error) = tensor.format()
+            && !types.contains(&tensor.ggml_type)
+        {
+            types.push(tensor.ggml_type);
+            problems.push(error.to_string());
+        }
+    }
+    problems.dedup();
+    problems
 }
 
 fn row(tensor: &super::TensorInfo) -> Tensor {
