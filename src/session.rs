@@ -35,7 +35,7 @@ impl Default for LoadOptions {
 }
 
 /// A longer context is for those who ask for it: its cache is large.
-pub const DEFAULT_CONTEXT: usize = 4096;
+const DEFAULT_CONTEXT: usize = 4096;
 
 #[cfg(not(target_arch = "wasm32"))]
 fn system_clock() -> f64 {
@@ -144,14 +144,15 @@ impl<B: Backend> Session<B> {
     ) -> Result<Self> {
         let mut checkpoint = Checkpoint::open(shards).await?;
         let mut blueprint = arch::describe(&checkpoint)?;
-        let context_length = context_length(options.context_length, blueprint.spec.context_length)?;
+        // More than the file states is allowed: some state less than the model was trained for (stories260K: 128 of 512).
+        let context_length = options.context_length.unwrap_or_else(|| default_context(&blueprint.spec));
+        if context_length == 0 {
+            return Err(Error::BadRequest("contextLength is 0".into()));
+        }
         blueprint.spec.context_length = context_length;
         let spec = &blueprint.spec;
         let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata)?;
-        if tokenizer.vocab_size() != spec.vocab {
-            let (tokens, rows) = (tokenizer.vocab_size(), spec.vocab);
-            return Err(Error::Tokenizer(format!("it has {tokens} tokens, but the model embeds {rows}")));
-        }
+        check_vocabulary(&tokenizer, spec)?;
         let mut backend = new_backend(spec.clone(), context_length).await?;
         let needed = memory::estimate(&blueprint, &checkpoint, context_length, backend.max_batch());
         if let Some(limit) = options.memory_limit {
@@ -351,13 +352,17 @@ fn forward<B: Backend>(backend: &mut B, cached: &mut Vec<u32>, batch: &[u32], ro
     Ok(())
 }
 
-fn context_length(wanted: Option<usize>, model: usize) -> Result<usize> {
-    match wanted {
-        None => Ok(model.min(DEFAULT_CONTEXT)),
-        Some(0) => Err(Error::BadRequest("contextLength is 0".into())),
-        // More than the file states is allowed: some state less than the model was trained for (stories260K: 128 of 512).
-        Some(wanted) => Ok(wanted),
+/// Errors: [`Error::Tokenizer`] where ids and rows of the embedding would not be the same.
+pub fn check_vocabulary(tokenizer: &Tokenizer, spec: &DecoderSpec) -> Result<()> {
+    match (tokenizer.vocab_size(), spec.vocab) {
+        (tokens, rows) if tokens == rows => Ok(()),
+        (tokens, rows) => Err(Error::Tokenizer(format!("it has {tokens} tokens, but the model embeds {rows}"))),
     }
+}
+
+/// What a session holds unless it is asked for more or less.
+pub fn default_context(spec: &DecoderSpec) -> usize {
+    spec.context_length.min(DEFAULT_CONTEXT)
 }
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {

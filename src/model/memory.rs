@@ -5,7 +5,7 @@ use crate::backend::{DecoderSpec, Memory};
 use crate::formats::Checkpoint;
 use crate::{Error, Result};
 
-/// Bytes of one element of the KV cache.
+/// Bytes of one element of the KV cache: float32 on the CPU.
 const KV_ELEMENT_BYTES: u64 = 4;
 
 /// A wasm32 instance addresses 4 GiB; the rest of the engine and the allocator's gaps need some of it.
@@ -29,7 +29,8 @@ pub fn estimate(blueprint: &Blueprint, checkpoint: &Checkpoint, context_length: 
     }
 }
 
-fn kv_bytes_per_position(spec: &DecoderSpec) -> u64 {
+/// Keys and values of all layers.
+pub fn kv_bytes_per_position(spec: &DecoderSpec) -> u64 {
     2 * KV_ELEMENT_BYTES * (spec.layers as u64) * (spec.kv_heads as u64) * (spec.head_dim as u64)
 }
 

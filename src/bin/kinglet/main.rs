@@ -1,6 +1,7 @@
 //! The native command line.
 
 mod bench;
+mod inspect;
 mod logits;
 mod run;
 mod tokenize;
@@ -28,6 +29,7 @@ enum Command {
     Run(run::Options),
     Logits(logits::Options),
     Tokenize(tokenize::Options),
+    Inspect(inspect::Options),
     Bench(bench::Options),
 }
 
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::main(&options),
         Command::Logits(options) => logits::main(&options),
         Command::Tokenize(options) => tokenize::main(&options),
+        Command::Inspect(options) => inspect::main(&options),
         Command::Bench(options) => bench::main(&options),
     };
     match result {

@@ -3,7 +3,7 @@ use kinglet::Result;
 use kinglet::formats::Checkpoint;
 use kinglet::generate::GenerateOptions;
 use kinglet::model::arch;
-use kinglet::session::{DEFAULT_CONTEXT, Request, Stats, Step};
+use kinglet::session::{Request, Stats, Step, default_context};
 use kinglet::text::tokenizer::Special;
 use kinglet::text::{Message, Tokenizer};
 use serde::Serialize;
@@ -60,7 +60,7 @@ impl Options {
         let given = self.model.context_length;
         let (None, Some(max_tokens), false) = (given, self.max_tokens, self.chat) else { return Ok(given) };
         let mut checkpoint = pollster::block_on(Checkpoint::open(&mut open_model(&self.model.model)?))?;
-        let default = arch::describe(&checkpoint)?.spec.context_length.min(DEFAULT_CONTEXT);
+        let default = default_context(&arch::describe(&checkpoint)?.spec);
         // No token is shorter than a byte; BOS is one more.
         if (self.prompt.len() + 1).saturating_add(max_tokens) <= default {
             return Ok(None);
