@@ -36,6 +36,8 @@ export class Download implements ChunkReader {
   #resumable = true;
   #failures = 0;
   #started = false;
+  /** The file and what it redirects to are of the page's own origin. */
+  #near = false;
 
   constructor(private readonly url: string, private readonly options: DownloadOptions) {}
 
@@ -82,7 +84,7 @@ export class Download implements ChunkReader {
     const start = this.#position;
     if (start > 0 || firstBytes) sent.set("Range", `bytes=${start}-${start === 0 && firstBytes ? firstBytes - 1 : ""}`);
     // Elsewhere If-Range would need a preflight that few servers grant; the ETag of the answer is compared instead.
-    if (start > 0 && this.#etag && !this.#etag.startsWith("W/") && new URL(this.url).origin === self.location.origin) sent.set("If-Range", this.#etag);
+    if (start > 0 && this.#etag && !this.#etag.startsWith("W/") && this.#near) sent.set("If-Range", this.#etag);
     // A browser drops Authorization when a redirect leaves the origin, but would carry other headers along.
     const secret = Object.keys(headers).some((name) => !["authorization", "accept", "accept-language"].includes(name.toLowerCase()));
     const timer = setTimeout(() => this.#connection?.abort(new TypeError(`no answer for ${STALL_MS / 1000} seconds`)), STALL_MS);
@@ -94,6 +96,7 @@ export class Download implements ChunkReader {
     }
     this.#check(response, start);
     this.#started = true;
+    this.#near = [this.url, response.url].every((url) => new URL(url).origin === self.location.origin);
     this.#repeated = response.status === 206 ? 0 : start;
     return response.body!.getReader();
   }

@@ -13,7 +13,7 @@ interface Arriving {
 export class LoadProgress {
   #local: boolean;
   #downloaded: boolean;
-  #last = 0;
+  #last = -Infinity;
 
   constructor(private readonly send: (progress: Progress) => void, parts: Part[]) {
     this.#local = this.#downloaded = parts.every((part) => part.kind !== "http" && !(part.kind === "port" && part.size === undefined));

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { GOLDEN, openPackage } from "./lib/package.mjs";
 
-/** Chromium reserves at least the 4 GB that a wasm heap may grow to: a heap that is not given back shows in the renderer's address space. */
-const GIGABYTES_PER_HEAP = 4;
+/** Chromium reserves more than that for a wasm heap to grow into: one that is not given back shows in the renderer's address space. */
+const GIGABYTES_PER_HEAP = 1;
 
 /** @type {Awaited<ReturnType<typeof openPackage>>} */
 let it;
@@ -107,7 +107,7 @@ describe("engines", () => {
     });
     assert.ok(before.length > 0);
     for (const error of [running, queued, later, call]) assert.equal(error.code, "DISPOSED");
-    await waitFor(() => it.page.workers().length === 0);
+    await it.workersLeft();
   });
 
   test("memory is given back", { skip: process.platform !== "linux" && "reads /proc" }, async () => {
@@ -120,7 +120,7 @@ describe("engines", () => {
     const alive = await it.addressSpace();
     assert.ok(alive - before > 4 * GIGABYTES_PER_HEAP, `four engines reserve ${alive - before} GB`);
     await it.page.evaluate(() => Promise.all(/** @type {any} */ (globalThis).engines.map((engine) => engine.dispose())));
-    await waitFor(() => it.page.workers().length === 0);
+    await it.workersLeft();
     let left = Infinity;
     for (let i = 0; i < 100 && left > GIGABYTES_PER_HEAP; i++) {
       await new Promise((resolve) => setTimeout(resolve, 100));
@@ -160,7 +160,7 @@ describe("crashes", () => {
       assert.deepEqual(got.next.choices[0].token_ids, GOLDEN.ids);
       assert.deepEqual(got.events, ["engine-crashed", "engine-restarted"]);
       assert.equal(got.workers, 2);
-      await waitFor(() => it.page.workers().length === 1);
+      await it.workersLeft(1);
     });
   }
 
@@ -179,9 +179,3 @@ describe("crashes", () => {
     assert.match(next.message, /stream.*create a new engine/);
   });
 });
-
-/** @param {() => boolean} condition */
-async function waitFor(condition) {
-  for (let i = 0; i < 100 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
-  assert.ok(condition());
-}

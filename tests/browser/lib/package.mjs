@@ -1,4 +1,5 @@
 // The packed npm package in a page of its own: what the tests of the package share.
+import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -40,7 +41,7 @@ export async function openPackage() {
   const seen = [];
   const hook = (/** @type {"page" | "other"} */ origin) => (request, response) => {
     const path = new URL(request.url, "http://localhost").pathname;
-    seen.push({ path, origin, headers: request.headers });
+    if (!path.startsWith("/pkg/")) seen.push({ path, origin, headers: request.headers });
     if (path === "/") return response.setHeader("Content-Type", "text/html").end(PAGE), true;
     if (origin === "other") {
       response.setHeader("Cross-Origin-Resource-Policy", "cross-origin");
@@ -69,6 +70,11 @@ export async function openPackage() {
     route(path, answer) {
       routes.set(path, { answer, calls: 0 });
       seen.length = 0;
+    },
+    /** All workers but so many have ended. */
+    async workersLeft(count = 0) {
+      for (let i = 0; i < 100 && page.workers().length !== count; i++) await new Promise((resolve) => setTimeout(resolve, 50));
+      assert.equal(page.workers().length, count);
     },
     /** Of all renderers, in GB. */
     async addressSpace() {
