@@ -23,7 +23,7 @@ fn classes() -> Vec<u8> {
     out
 }
 
-/// Canonical combining classes as runs (varint length, byte class) up to a zero length; then the decompositions
+/// Canonical combining classes as runs (varints of length and class) up to a zero length; then the decompositions
 /// (varint distance from the previous character, `first << 1 | composes`, second), where `composes` says that the
 /// pair composes to the character as well.
 fn nfc() -> Vec<u8> {
@@ -32,7 +32,7 @@ fn nfc() -> Vec<u8> {
     let mut out = Vec::new();
     for run in ccc[..end].chunk_by(|a, b| a == b) {
         varint(run.len() as u32, &mut out);
-        out.push(run[0]);
+        varint(run[0] as u32, &mut out);
     }
     varint(0, &mut out);
 

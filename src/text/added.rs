@@ -22,6 +22,8 @@ pub(super) struct Added {
     lengths: Vec<Vec<usize>>,
     /// For ids with flags; sorted.
     flags: Vec<(u32, Flags)>,
+    /// Tokens that steer the model, sorted by text.
+    control: Vec<u32>,
 }
 
 impl Added {
@@ -40,7 +42,9 @@ impl Added {
             l.dedup();
         }
         flags.sort_unstable_by_key(|(id, _)| *id);
-        Ok(Added { index: Index::new(tokens, Kind::is_added)?, lengths, flags })
+        let mut control: Vec<u32> = tokens.ids_of(Kind::is_added).filter(|&id| steers(tokens, id)).collect();
+        control.sort_unstable_by_key(|&id| tokens.get(id));
+        Ok(Added { index: Index::new(tokens, Kind::is_added)?, lengths, flags, control })
     }
 
     /// The first of them in `text[from..]`, the longest at its place, for which `allowed(id, its place)`; its place
@@ -74,11 +78,31 @@ impl Added {
         None
     }
 
-    /// The texts of the control tokens, which message texts must not smuggle in.
-    pub fn control<'a>(&'a self, tokens: &'a Tokens) -> impl Iterator<Item = &'a str> {
-        let ids = tokens.ids_of(|kind| matches!(kind, Kind::Control | Kind::Unknown));
-        ids.filter_map(|id| std::str::from_utf8(tokens.get(id)).ok()).filter(|text| !text.is_empty())
+    /// Where a control token's text begins in `text`, or what may be its beginning at the end (space left aside).
+    pub fn control_starts(&self, tokens: &Tokens, text: &str) -> Vec<usize> {
+        let (bytes, end) = (text.as_bytes(), text.trim_end().len());
+        let mut starts = Vec::new();
+        for (at, &first) in bytes.iter().enumerate() {
+            let lengths = &self.lengths[first as usize];
+            let Some(&longest) = lengths.first() else { continue };
+            let is_control = |found| self.index.find(tokens, found).is_some_and(|id| steers(tokens, id));
+            let whole = lengths.iter().any(|len| bytes.get(at..at + len).is_some_and(is_control));
+            let cut = at < end && at + longest > end && {
+                let rest = &bytes[at..end];
+                let i = self.control.partition_point(|&id| tokens.get(id) < rest);
+                self.control.get(i).is_some_and(|&id| tokens.get(id).starts_with(rest))
+            };
+            if whole || cut {
+                starts.push(at);
+            }
+        }
+        starts
     }
+}
+
+/// Neither text nor user-defined.
+fn steers(tokens: &Tokens, id: u32) -> bool {
+    matches!(tokens.kind(id), Some(Kind::Control | Kind::Unknown))
 }
 
 fn is_word(c: char) -> bool {

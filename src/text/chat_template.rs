@@ -1,46 +1,188 @@
 //! Chat templates as files carry them (Jinja), with the extras that Hugging Face templates use.
 
-use crate::Result;
+use super::{Tokenizer, jinja, seams};
 use crate::formats::Metadata;
-use crate::text::Tokenizer;
+use crate::{Error, Result};
+use minijinja::Environment;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One message of a conversation, OpenAI's shape; fields beyond role and content (tool_calls, name, ...) are kept for the template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub role: String,
     #[serde(default)]
-    pub content: serde_json::Value,
+    pub content: Value,
     #[serde(flatten)]
-    pub rest: serde_json::Map<String, serde_json::Value>,
+    pub rest: serde_json::Map<String, Value>,
 }
 
-pub struct ChatTemplate {}
+pub struct ChatTemplate {
+    source: String,
+    /// Taken instead of `source` when there are tools.
+    tool_source: Option<String>,
+    env: Environment<'static>,
+    /// `bos_token` and the like.
+    names: Vec<(&'static str, String)>,
+    /// Seconds since 1970 in local time, for templates that ask for the date.
+    now: Option<i64>,
+}
+
+const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+const PLAIN: &str = "{% for message in messages %}{{ message.role | capitalize + ': ' + message.content | trim + '\n\n' }}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}";
 
 impl ChatTemplate {
-    /// The file's own template, else ChatML where its tokens exist, else a plain "User: ..." form.
-    pub fn from_gguf(_metadata: &Metadata, _tokenizer: &Tokenizer) -> Result<ChatTemplate> {
-        todo!()
+    /// The file's own template, else ChatML where its tokens exist, else a plain "User: ..." form. A template that
+    /// does not parse fails when it is used, so that such a file still completes raw text.
+    pub fn from_gguf(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
+        let chatml = ["<|im_start|>", "<|im_end|>"].iter().all(|name| tokenizer.id(name).is_some());
+        let source = metadata.string("tokenizer.chat_template")?;
+        let source = source.unwrap_or(if chatml { CHATML } else { PLAIN });
+        let mut template = ChatTemplate::new(source, tokenizer);
+        let tool_source = metadata.string("tokenizer.chat_template.tool_use")?;
+        template.tool_source = tool_source.map(jinja::without_generation_tags);
+        Ok(template)
+    }
+
+    /// A template from elsewhere: a `chat_template.jinja`, or the user's own.
+    pub fn new(source: &str, tokenizer: &Tokenizer) -> ChatTemplate {
+        let ids = [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.eos()), ("unk_token", tokenizer.unknown)];
+        let name = |id| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned();
+        ChatTemplate {
+            source: jinja::without_generation_tags(source),
+            tool_source: None,
+            env: jinja::environment(),
+            names: ids.into_iter().filter_map(|(key, id)| Some((key, name(id?)))).collect(),
+            now: None,
+        }
+    }
+
+    /// Sets what `strftime_now` tells, in seconds since 1970 of local time; without it the function is undefined,
+    /// and templates that ask for it fall back to a date of their own.
+    pub fn set_clock(&mut self, seconds: i64) {
+        self.now = Some(seconds);
     }
 
     /// The ids of the rendered conversation, ready for an answer. Special tokens of the template become control
     /// tokens, the same text inside messages does not. BOS is there once if the file wants it.
-    pub fn encode(
-        &self,
-        _tokenizer: &Tokenizer,
-        _messages: &[Message],
-        _tools: Option<&serde_json::Value>,
-    ) -> Result<Vec<u32>> {
-        todo!()
+    ///
+    /// Errors: [`Error::Template`]; [`Error::BadRequest`] for content that is no text.
+    pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], tools: Option<&Value>) -> Result<Vec<u32>> {
+        let mut messages = self.prepare(messages)?;
+        let mut tools = tools.cloned().unwrap_or_default();
+        let mark = seams::mark(tokenizer, self.source(&tools), &mut [&mut messages, &mut tools]);
+        let text = self.run(&messages, &tools, true)?;
+        let mut ids = match mark {
+            None => tokenizer.encode_seamed(&text, &[]),
+            Some(mark) => {
+                let (text, seams) = seams::unmark(&text, mark);
+                tokenizer.encode_seamed(&text, &seams)
+            }
+        };
+        if let Some(bos) = tokenizer.bos() {
+            let there = ids.iter().take_while(|&&id| id == bos).count();
+            match there {
+                0 if tokenizer.add_bos() => ids.insert(0, bos),
+                0 => {}
+                _ if tokenizer.eos() == Some(bos) => {} // then it may well be an empty turn's end
+                n => drop(ids.drain(1..n)),
+            }
+        }
+        Ok(ids)
     }
 
     /// As text, as `transformers`' `apply_chat_template(tokenize=False, add_generation_prompt=...)`.
-    pub fn render(
-        &self,
-        _messages: &[Message],
-        _tools: Option<&serde_json::Value>,
-        _add_generation_prompt: bool,
-    ) -> Result<String> {
-        todo!()
+    pub fn render(&self, messages: &[Message], tools: Option<&Value>, add_generation_prompt: bool) -> Result<String> {
+        self.run(&self.prepare(messages)?, tools.unwrap_or(&Value::Null), add_generation_prompt)
     }
+
+    fn source(&self, tools: &Value) -> &str {
+        self.tool_source.as_ref().filter(|_| !tools.is_null()).unwrap_or(&self.source)
+    }
+
+    fn run(&self, messages: &Value, tools: &Value, add_generation_prompt: bool) -> Result<String> {
+        use minijinja::Value as V;
+        let mut context = vec![
+            ("messages", jinja::value_of(messages)),
+            ("tools", jinja::value_of(tools)),
+            ("documents", V::from(())),
+            ("add_generation_prompt", V::from(add_generation_prompt)),
+        ];
+        context.extend(self.names.iter().map(|(key, name)| (*key, V::from(name.as_str()))));
+        if let Some(now) = self.now {
+            context.push(("strftime_now", V::from_function(move |format: String| jinja::strftime(now, &format))));
+        }
+        let template = self.env.template_from_str(self.source(tools)).map_err(explain)?;
+        template.render(V::from_pairs(context)).map_err(explain)
+    }
+
+    /// Messages as templates expect them: text parts joined where the template wants a string, the arguments of tool
+    /// calls as objects (OpenAI has them as JSON text).
+    fn prepare(&self, messages: &[Message]) -> Result<Value> {
+        let listed = messages.iter().any(|m| m.content.is_array());
+        let keep_lists = listed && self.reads_lists();
+        let mut prepared = Vec::with_capacity(messages.len());
+        for (i, message) in messages.iter().enumerate() {
+            let mut map = serde_json::Map::new();
+            map.insert("role".into(), message.role.as_str().into());
+            map.insert("content".into(), content(&message.content, i, keep_lists)?);
+            for (key, value) in &message.rest {
+                let mut value = value.clone();
+                if key == "tool_calls" {
+                    value.as_array_mut().into_iter().flatten().for_each(parse_arguments);
+                }
+                map.insert(key.clone(), value);
+            }
+            prepared.push(Value::Object(map));
+        }
+        Ok(Value::Array(prepared))
+    }
+
+    /// Whether the template takes content in parts: asked by giving it some.
+    fn reads_lists(&self) -> bool {
+        let probe = serde_json::json!([{ "role": "user", "content": [{ "type": "text", "text": "kinglet" }] }]);
+        self.run(&probe, &Value::Null, false).is_ok_and(|text| text.contains("kinglet") && !text.contains("'kinglet'"))
+    }
+}
+
+/// Text, null, or parts of text: as they are with `keep_lists`, else joined by newlines.
+fn content(content: &Value, message: usize, keep_lists: bool) -> Result<Value> {
+    let wrong = |found: &str| {
+        Error::BadRequest(format!("messages[{message}].content has {found}; it must be a string or text parts"))
+    };
+    match content {
+        Value::Null | Value::String(_) => Ok(content.clone()),
+        Value::Array(parts) => {
+            let mut texts = Vec::with_capacity(parts.len());
+            for part in parts {
+                match (part["type"].as_str(), part["text"].as_str()) {
+                    (Some("text"), Some(text)) => texts.push(text),
+                    (Some("text") | None, _) => return Err(wrong("a part without text")),
+                    (Some(other), _) => return Err(wrong(&format!("a part of type \"{other}\""))),
+                }
+            }
+            Ok(if keep_lists { content.clone() } else { texts.join("\n").into() })
+        }
+        _ => Err(wrong("another type")),
+    }
+}
+
+fn parse_arguments(call: &mut Value) {
+    let Some(arguments) = call.pointer_mut("/function/arguments") else { return };
+    if let Some(Ok(object)) = arguments.as_str().map(serde_json::from_str::<serde_json::Map<_, _>>) {
+        *arguments = Value::Object(object);
+    }
+}
+
+/// What the template says, or where it is wrong.
+fn explain(error: minijinja::Error) -> Error {
+    use minijinja::ErrorKind;
+    let what = match (error.kind(), error.detail()) {
+        (ErrorKind::OutOfFuel, _) => "it takes too long or makes too much text".to_string(),
+        (ErrorKind::InvalidOperation, Some(detail)) => detail.to_string(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    };
+    let line = error.line().map(|line| format!(" (line {line} of the template)")).unwrap_or_default();
+    Error::Template(what + &line)
 }

@@ -55,8 +55,8 @@ fn tables() -> &'static Tables {
         let mut data = Varints(include_bytes!("tables/nfc.bin"));
         let mut next = || data.next();
         let (mut classes, mut first) = (Vec::new(), 0);
-        while let (Some(len @ 1..), Some(class)) = (next(), next()) {
-            classes.push(first << 8 | class);
+        while let Some(len @ 1..) = next() {
+            classes.push(first << 8 | next().unwrap_or(0));
             first += len;
         }
         classes.push(first << 8);

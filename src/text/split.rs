@@ -4,10 +4,18 @@
 
 use super::unicode::Class;
 
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Split {
     /// No cut: SentencePiece merges across words.
     Whole,
+    /// Every space begins a word: SentencePiece as BPE with `Metaspace`.
+    BeforeSpaces,
     Gpt2,
     /// Digits alone, then [`Split::Gpt2`].
     Smollm,
@@ -32,12 +40,19 @@ impl Split {
         })
     }
 
+    /// From the regular expression of a `tokenizer.json`.
+    pub fn of_regex(regex: &str) -> Option<Split> {
+        let known = [(GPT2, Split::Gpt2), (QWEN2, Split::Qwen2), (LLAMA3, Split::Llama3), (GPT4O, Split::Gpt4o)];
+        known.into_iter().find(|(known, _)| *known == regex).map(|(_, split)| split)
+    }
+
     pub const NAMES: &str = "smollm, qwen2, gpt-4o, llama-bpe, gpt-2, starcoder and default";
 
     /// Calls `word` with each piece; together they are `text`.
     pub fn words(self, text: &str, mut word: impl FnMut(&str)) {
         match self {
             Split::Whole => each(text, str::len, &mut word),
+            Split::BeforeSpaces => each(text, to_next_space, &mut word),
             Split::Gpt2 => each(text, gpt2, &mut word),
             Split::Smollm => each(text, one_digit, &mut |part| each(part, gpt2, &mut word)),
             Split::Qwen2 => each(text, |s| qwen2(s, 1), &mut word),
@@ -59,7 +74,7 @@ fn each(mut text: &str, length: impl Fn(&str) -> usize, word: &mut impl FnMut(&s
     }
 }
 
-/// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+/// [`GPT2`]
 fn gpt2(s: &str) -> usize {
     let n = contraction(s, false);
     if n > 0 {
@@ -74,8 +89,7 @@ fn gpt2(s: &str) -> usize {
     }
 }
 
-/// With `digits` 1, Qwen2: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
-/// with 3, Llama 3: `\p{N}{1,3}`.
+/// [`QWEN2`] with `digits` 1, [`LLAMA3`] with 3.
 fn qwen2(s: &str, digits: usize) -> usize {
     let n = contraction(s, true);
     if n > 0 {
@@ -89,11 +103,7 @@ fn qwen2(s: &str, digits: usize) -> usize {
     common(s, digits, &['\r', '\n'])
 }
 
-/// ```text
-/// [^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?
-/// |[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?
-/// |\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
-/// ```
+/// [`GPT4O`]
 fn gpt4o(s: &str) -> usize {
     let skip = leader(s);
     // The leader is optional: where the word fails after it, it may be the word's own first mark.
@@ -185,6 +195,11 @@ fn contraction(s: &str, fold: bool) -> usize {
         (Some('r' | 'v'), Some('e')) | (Some('l'), Some('l')) => 3,
         _ => 0,
     }
+}
+
+/// The first character and what follows up to a space.
+fn to_next_space(s: &str) -> usize {
+    s.char_indices().skip(1).find(|(_, c)| *c == ' ').map_or(s.len(), |(at, _)| at)
 }
 
 /// `\p{N}`, alone; else what stands before it.

@@ -93,6 +93,11 @@ impl Tokenizer {
         })
     }
 
+    /// Where a control token's text begins in `text`, or may begin at its end.
+    pub(super) fn control_starts(&self, text: &str) -> Vec<usize> {
+        self.added.control_starts(&self.tokens, text)
+    }
+
     fn encode_where(&self, text: &str, allowed: impl Fn(Kind, std::ops::Range<usize>) -> bool) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 4);
         let mut merger = Merger::new(&self.tokens, &self.plain, &self.merges);

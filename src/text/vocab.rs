@@ -7,7 +7,7 @@ use super::split::Split;
 use super::tokenizer::{Prefix, Symbols, Tokenizer};
 use super::tokens::{Index, Kind, Tokens};
 use crate::formats::Metadata;
-use crate::formats::metadata::{StringArray, Value};
+use crate::formats::{StringArray, Value};
 use crate::{Error, Result};
 
 /// Tokens that end an answer wherever they are control tokens.
@@ -96,7 +96,7 @@ pub(super) fn from_gguf(metadata: &mut Metadata) -> Result<Tokenizer> {
     })
 }
 
-fn bad(problem: impl Into<String>) -> Error {
+pub(super) fn bad(problem: impl Into<String>) -> Error {
     Error::Tokenizer(problem.into())
 }
 

@@ -1,6 +1,6 @@
 //! llama.cpp's vectors: 47 texts and their ids for each vocabulary.
 
-use super::common::{data, from_gguf};
+use super::common::{data, from_gguf, from_json};
 use kinglet::text::{Special, Tokenizer};
 
 fn check(vectors: &str, tokenizer: Option<Tokenizer>) {
@@ -35,6 +35,43 @@ fn llama_spm() {
 #[test]
 fn phi3() {
     check("phi-3", from_gguf("vocab/ggml-vocab-phi-3.gguf"));
+}
+
+#[test]
+fn smollm2() {
+    check("smollm", from_json("smollm2"));
+}
+
+#[test]
+fn qwen2() {
+    check("qwen2", from_json("qwen2.5"));
+}
+
+#[test]
+fn gpt4o() {
+    check("gpt-4o", from_json("phi-4-mini"));
+}
+
+#[test]
+fn phi3_json() {
+    check("phi-3", from_json("phi-3-mini"));
+}
+
+/// Ids that others published for SmolLM2 and its kin.
+#[test]
+fn smollm2_golden() {
+    let Some(path) = data("tokenizers/smollm2/golden-token-ids.json") else { return };
+    let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let tokenizer = from_json("smollm2").unwrap();
+    let mut checked = 0;
+    for (_, texts) in golden.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("SmolLM2")) {
+        for pair in texts.as_array().unwrap() {
+            let (text, ids): (String, Vec<u32>) = serde_json::from_value(pair.clone()).unwrap();
+            assert_eq!(tokenizer.encode(&text, Special::Parse), ids, "{text:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 5, "{checked}");
 }
 
 /// The ids that stories260K's own tokenizer gave llama2.c.
