@@ -19,7 +19,14 @@ pub(super) fn environment() -> Environment<'static> {
     }
     env.set_fuel(Some(FUEL));
     env.set_recursion_limit(RECURSION);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    env.set_unknown_method_callback(|state, value, method, args| match (method, value.as_str()) {
+        ("title", Some(s)) if args.is_empty() => Ok(Value::from(python_title(s))),
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
+    });
+    env.set_formatter(|out, state, value| match value.kind() {
+        ValueKind::Number if !value.is_integer() => Ok(out.write_str(&python_float(f64::try_from(value.clone())?))?),
+        _ => minijinja::escape_formatter(out, state, value),
+    });
     env.add_filter("tojson", to_json);
     env.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -183,6 +190,20 @@ impl JsonWriter {
         }
         out.push('"');
     }
+}
+
+/// `str.title`: a letter after none is upper, a letter after one lower case.
+fn python_title(s: &str) -> String {
+    let mut out = String::with_capacity(s.len());
+    let mut inside = false;
+    for c in s.chars() {
+        match inside {
+            true => out.extend(c.to_lowercase()),
+            false => out.extend(c.to_uppercase()),
+        }
+        inside = c.is_lowercase() || c.is_uppercase();
+    }
+    out
 }
 
 /// `repr` of a float: as few digits as needed, in exponents below 1e-4 and from 1e16 on.
