@@ -162,7 +162,7 @@ impl<B: Backend> Session<B> {
 
         let clock = options.clock;
         Ok(Self {
-            template: Err(Error::Template("chat templates are not there yet".into())),
+            template: ChatTemplate::from_gguf(&checkpoint.metadata, &tokenizer),
             info: Info {
                 architecture: spec.architecture.clone(),
                 name: checkpoint.metadata.string("general.name").ok().flatten().map(String::from),
