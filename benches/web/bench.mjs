@@ -22,13 +22,14 @@ const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDE
   --models-dir  default models
   --rounds 3  --reps 1  --gen 64  --ctx 1024  --timeout 300 (s)  --chromium PATH  --verbose
   --priority  before other processes of a busy machine (Linux, root): still a rough figure, but a much better one
-  --out FILE  JSON lines, appended; default results/bench-DATE.jsonl`;
+  --out FILE  JSON lines, appended; default results/bench-DATE.jsonl
+  --record NAME  instead: recorded/NAME.jsonl anew, and the section of that name in ../RESULTS.md`;
 
 const { values: v } = parseArgs({ options: {
   package: { type: 'string', multiple: true }, binaries: { type: 'string' }, peers: { type: 'string' }, with: { type: 'string', default: 'wllama2,candle,tjs,llama-native,llama-sse42' },
   'only-peers': { type: 'boolean' }, models: { type: 'string', default: 'smollm2-135m-Q4_0,smollm2-135m-Q8_0' }, 'models-dir': { type: 'string', default: path.join(HERE, 'models') },
   rounds: { type: 'string', default: '3' }, reps: { type: 'string', default: '1' }, gen: { type: 'string', default: '64' }, ctx: { type: 'string', default: '1024' }, timeout: { type: 'string', default: '300' },
-  chromium: { type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium' }, out: { type: 'string' }, verbose: { type: 'boolean' }, priority: { type: 'boolean' }, help: { type: 'boolean' } } });
+  chromium: { type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium' }, out: { type: 'string' }, record: { type: 'string' }, verbose: { type: 'boolean' }, priority: { type: 'boolean' }, help: { type: 'boolean' } } });
 if (v.help) { console.log(USAGE); process.exit(0); }
 if (v['only-peers'] && !v.peers) { console.error('--only-peers needs --peers FOLDER'); process.exit(2); }
 
@@ -70,7 +71,9 @@ function modelFor(c, model) {
 }
 
 if (v.priority) first('self');
-const out = path.resolve(v.out ?? path.join(HERE, 'results', `bench-${new Date().toISOString().slice(0, 16).replace(/\W/g, '')}.jsonl`));
+const recorded = v.record && path.join(HERE, 'recorded', `${v.record}.jsonl`);
+const out = recorded ? `${recorded}.new` : path.resolve(v.out ?? path.join(HERE, 'results', `bench-${new Date().toISOString().slice(0, 16).replace(/\W/g, '')}.jsonl`));
+if (recorded) fs.rmSync(out, { force: true });
 fs.mkdirSync(path.dirname(out), { recursive: true });
 const rows = [], failures = new Map();
 const write = (row) => fs.appendFileSync(out, JSON.stringify(row) + '\n');
@@ -90,5 +93,9 @@ for (let round = 0; round < Number(v.rounds); round++) {
   }
 }
 console.log([table(rows), comparison(rows)].filter(Boolean).join('\n\n'));
-console.error(`written to ${path.relative(process.cwd(), out)}`);
+if (recorded) {
+  fs.renameSync(out, recorded);
+  execFileSync(process.execPath, [path.join(HERE, 'report.mjs'), '--write'], { stdio: 'inherit' });
+}
+console.error(`written to ${path.relative(process.cwd(), recorded ?? out)}`);
 process.exit(rows.some((r) => r.error) ? 1 : 0);
