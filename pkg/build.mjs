@@ -14,6 +14,9 @@ for (const level of ["simd", "relaxed"]) {
     if (!fs.existsSync(at("wasm", level, file))) throw new Error(`wasm/${level}/${file} is missing; run cargo xtask pack, which builds it`);
   }
 }
+// The worker carries one glue for both: wasm-bindgen writes the same for the same source.
+const glue = (level) => fs.readFileSync(at("wasm", level, "kinglet.js"), "utf8").replace(/^ *\/\/.*$/gm, "");
+if (glue("simd") !== glue("relaxed")) throw new Error("wasm/simd and wasm/relaxed come from different sources; build both again");
 fs.rmSync(at("dist"), { recursive: true, force: true });
 await build({
   absWorkingDir: root,

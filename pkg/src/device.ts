@@ -3,8 +3,8 @@
 import { KingletError } from "./errors.js";
 import type { WasmUrls } from "./protocol.js";
 import type { EngineInfo } from "./types.js";
-import initSimd, { Engine as SimdEngine, trap as trapSimd } from "#wasm/simd";
-import initRelaxed, { Engine as RelaxedEngine, trap as trapRelaxed } from "#wasm/relaxed";
+// Both binaries have the same glue; build.mjs sees to that.
+import init, { Engine, level, trap } from "#wasm/relaxed";
 
 // One function using the instructions of the level: `i8x16.popcnt` and `i32x4.relaxed_dot_i8x16_i7x16_add_s`.
 const HEADER = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0];
@@ -14,7 +14,7 @@ const SIMD = probe([...V128, 253, 98]);
 const RELAXED = probe([...V128, ...V128, ...V128, 253, 0x93, 0x02]);
 
 export interface Wasm {
-  Engine: typeof SimdEngine;
+  Engine: typeof Engine;
   simd: EngineInfo["simd"];
   memory: WebAssembly.Memory;
   trap(): void;
@@ -25,14 +25,11 @@ export async function loadWasm(urls: WasmUrls): Promise<Wasm> {
   if (!WebAssembly.validate(SIMD)) {
     throw new KingletError("NO_SIMD", "this browser has no WebAssembly SIMD, which the engine needs; use Chrome 91, Firefox 89, Safari 16.4 or later");
   }
-  if (WebAssembly.validate(RELAXED)) {
-    const url = urls.relaxed ?? new URL("../wasm/relaxed/kinglet_bg.wasm", import.meta.url);
-    const { memory } = await initRelaxed({ module_or_path: compile(url) });
-    return { Engine: RelaxedEngine as unknown as typeof SimdEngine, simd: "relaxed", memory, trap: trapRelaxed };
-  }
-  const url = urls.simd ?? new URL("../wasm/simd/kinglet_bg.wasm", import.meta.url);
-  const { memory } = await initSimd({ module_or_path: compile(url) });
-  return { Engine: SimdEngine, simd: "simd", memory, trap: trapSimd };
+  const url = WebAssembly.validate(RELAXED)
+    ? (urls.relaxed ?? new URL("../wasm/relaxed/kinglet_bg.wasm", import.meta.url))
+    : (urls.simd ?? new URL("../wasm/simd/kinglet_bg.wasm", import.meta.url));
+  const { memory } = await init({ module_or_path: compile(url) });
+  return { Engine, simd: level(), memory, trap };
 }
 
 /** While it downloads, even from a server that does not know the type of .wasm files. */

@@ -1,4 +1,4 @@
-// The two binaries' glue, made by wasm-bindgen from src/api (in wasm/, which is generated). One declaration, so that the
+// The binaries' glue, made by wasm-bindgen from src/api (in wasm/, which is generated). Declared here, so that the
 // TypeScript can be checked without a build of the crate.
 
 interface EngineGlue {
@@ -22,16 +22,10 @@ interface InitGlue {
   (options: { module_or_path: Promise<WebAssembly.Module> }): Promise<{ memory: WebAssembly.Memory }>;
 }
 
-declare module "#wasm/simd" {
-  export const Engine: LoadGlue;
-  export function trap(): void;
-  const init: InitGlue;
-  export default init;
-}
-
 declare module "#wasm/relaxed" {
   export const Engine: LoadGlue;
   export function trap(): void;
+  export function level(): "simd" | "relaxed";
   const init: InitGlue;
   export default init;
 }

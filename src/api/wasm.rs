@@ -26,6 +26,12 @@ pub fn trap() {
     core::arch::wasm32::unreachable();
 }
 
+/// Which of the binaries this is: "simd" or "relaxed".
+#[wasm_bindgen]
+pub fn level() -> String {
+    if cfg!(target_feature = "relaxed-simd") { "relaxed" } else { "simd" }.to_string()
+}
+
 #[wasm_bindgen]
 pub struct Engine {
     session: Session<CpuBackend>,

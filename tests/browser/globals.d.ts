@@ -7,6 +7,7 @@ declare global {
   const url: string;
   function bytes(): Promise<ArrayBuffer>;
   function spy(): { worker: Worker; started: number; start(): Worker };
+  function limited(accepts: string): () => Worker;
   function failure(promise: Promise<unknown>): Promise<{
     code: string; name?: string; isKinglet?: boolean; message: string; details: Record<string, any>; text?: string;
   }>;

@@ -41,7 +41,7 @@ export async function openPackage() {
   const seen = [];
   const hook = (/** @type {"page" | "other"} */ origin) => (request, response) => {
     const path = new URL(request.url, "http://localhost").pathname;
-    if (!path.startsWith("/pkg/")) seen.push({ path, origin, headers: request.headers });
+    if (!path.endsWith(".js")) seen.push({ path, origin, headers: request.headers });
     if (path === "/") return response.setHeader("Content-Type", "text/html").end(PAGE), true;
     if (origin === "other") {
       response.setHeader("Cross-Origin-Resource-Policy", "cross-origin");
@@ -61,6 +61,7 @@ export async function openPackage() {
   const log = logOf(page);
   const open = async () => {
     await page.goto(site.base + "/");
+    seen.length = 0;
     await page.evaluate(inPage);
   };
   await open();
@@ -112,6 +113,18 @@ async function inPage() {
           return (spied.worker = new Worker("/pkg/dist/worker.js", { type: "module" }));
         },
       });
+    },
+    /** A worker whose browser knows only the wasm that this source text of a function accepts. */
+    limited(/** @type {string} */ accepts) {
+      const script = `
+        const kept = [];
+        self.onmessage = (e) => kept.push(e);
+        const { validate } = WebAssembly;
+        WebAssembly.validate = (bytes) => validate(bytes) && (${accepts})(bytes);
+        await import("${location.origin}/pkg/dist/worker.js");
+        for (const e of kept) self.dispatchEvent(new MessageEvent("message", { data: e.data, ports: e.ports }));`;
+      const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+      return () => new Worker(address, { type: "module" });
     },
     /** What a promise rejects with, as data. */
     async failure(promise) {
