@@ -4,7 +4,6 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const SERVED = /\.(js|wasm|gguf)$/;
 
 await rm(here("dist"), { recursive: true, force: true });
 await mkdir(here("dist/kinglet"), { recursive: true });
@@ -22,9 +21,9 @@ await build({
 });
 await build({ absWorkingDir: here("."), entryPoints: ["src/style.css"], outfile: "dist/style.css", minify: true, logLevel: "warning" });
 for (const file of ["index.html", "icon.svg"]) await cp(here(`src/${file}`), here(`dist/${file}`));
-for (const folder of ["dist", "wasm"]) {
+for (const [folder, served] of [["dist", /\.(js|gguf)$/], ["wasm", /\.wasm$/]]) {
   await cp(here(`../pkg/${folder}`), here(`dist/kinglet/${folder}`), {
     recursive: true,
-    filter: (source) => !/\.\w+$/.test(source) || SERVED.test(source),
+    filter: (source) => !/\.\w+$/.test(source) || served.test(source),
   });
 }

@@ -45,7 +45,7 @@ afterEach(async () => {
 });
 
 /** @param {string} address @param {import("playwright-core").BrowserContextOptions} [options] */
-async function open(address = "/", options = {}) {
+async function open(address = "/?seed=1", options = {}) {
   const page = await browser.newPage(options);
   page.setDefaultTimeout(60_000);
   log = logOf(page);
@@ -133,17 +133,26 @@ test("a conversation goes on, and starts anew", async () => {
 });
 
 test("stops when told to, and answers again", async () => {
-  const { page, answers, box, ask, answer, ready } = await open();
+  const { page, answers, ask, answer, ready } = await open();
   await ready();
-  for (const stop of [() => page.getByRole("button", { name: "Stop" }).click(), () => box.press("Escape")]) {
-    await ask("Tell me a long story about a dragon, a princess, a boat and a dog.");
-    await page.waitForFunction(() => document.querySelector('[data-from="assistant"]:last-of-type[aria-busy="true"]')?.textContent);
-    await stop();
+  for (const stop of ["the button", "Escape"]) {
+    // The model is quicker than a test that talks to the browser: the page itself stops it at the first words.
+    await page.evaluate((stop) => {
+      const log = /** @type {Element} */ (document.querySelector('[role="log"]'));
+      new MutationObserver((_, observer) => {
+        if (!log.querySelector('[aria-busy="true"]')?.textContent) return;
+        observer.disconnect();
+        if (stop === "Escape") dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+        else document.querySelector("button[aria-label=Stop]")?.dispatchEvent(new MouseEvent("click"));
+      }).observe(log, { subtree: true, childList: true, characterData: true });
+    }, stop);
+    await ask("Tell me a story about a dog.");
     await answer();
     const text = await answers.last().textContent();
+    assert.notEqual(text, "");
+    assert.equal(await page.locator(".note").last().textContent(), "stopped", stop);
     await page.waitForTimeout(300);
     assert.equal(await answers.last().textContent(), text, "nothing is added after the stop");
-    assert.equal(await page.locator(".note").last().textContent(), "stopped");
     await page.getByRole("button", { name: "Send" }).waitFor();
   }
   await ask("Hello!");
@@ -164,7 +173,7 @@ test("takes a GGUF file dropped on the page", needsData, async () => {
   await page.waitForFunction(() => document.getElementById("where-text")?.textContent?.includes("F32"));
   await page.locator("#open-models").click();
   await page.getByText("A file on this device").waitFor();
-  assert.match((await page.locator("#facts").textContent()) ?? "", /llama.*F32.*512 tokens/s);
+  assert.match((await page.locator("#facts").textContent()) ?? "", /llama.*F32.*128 tokens/s);
   await page.locator("#close-models").click();
   assert.notEqual(await model.textContent(), "");
   await ask("Once upon a time, there was a little girl");
@@ -242,7 +251,7 @@ test("the page stays awake while the model loads and answers", async () => {
 
 for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   test(`fits a phone and a screen reader, ${colorScheme}`, async () => {
-    const { page, ask, answer, ready } = await open("/", { viewport: { width: 360, height: 640 }, colorScheme, hasTouch: true, isMobile: true });
+    const { page, ask, answer, ready } = await open("/?seed=1", { viewport: { width: 360, height: 640 }, colorScheme, hasTouch: true, isMobile: true });
     await ready();
     const fits = async (where) => assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${where} scrolls sideways`);
     await fits("the welcome");

@@ -17,8 +17,13 @@ export class Chat {
   #messages: ChatMessage[] = [];
   #abort: AbortController | undefined;
   #streaming = false;
+  readonly #seed: number | undefined;
   /** Files without a chat template continue raw text instead. */
   #raw = new WeakSet<Engine>();
+
+  constructor(seed?: number) {
+    this.#seed = seed;
+  }
 
   get busy(): boolean {
     return this.#abort !== undefined;
@@ -76,7 +81,7 @@ export class Chat {
   async *#stream(engine: Engine, messages: ChatMessage[], signal: AbortSignal): AsyncGenerator<{ text: string; tokens: number; reason: FinishReason | null }> {
     if (!this.#raw.has(engine)) {
       try {
-        for await (const { choices: [choice] } of await engine.chat.completions.create({ messages, stream: true }, { signal })) {
+        for await (const { choices: [choice] } of await engine.chat.completions.create({ messages, seed: this.#seed, stream: true }, { signal })) {
           if (choice) yield { text: choice.delta.content ?? "", tokens: choice.token_ids.length, reason: choice.finish_reason };
         }
         return;
@@ -86,7 +91,7 @@ export class Chat {
       }
     }
     const prompt = messages.map((message) => message.content).join("\n");
-    for await (const { choices: [choice] } of await engine.completions.create({ prompt, stream: true }, { signal })) {
+    for await (const { choices: [choice] } of await engine.completions.create({ prompt, seed: this.#seed, stream: true }, { signal })) {
       if (choice) yield { text: choice.text, tokens: choice.token_ids.length, reason: choice.finish_reason };
     }
   }

@@ -8,10 +8,10 @@ import * as facts from "./facts.js";
 import { bytes, count, rate, seconds } from "./format.js";
 import { addBreak, addQuestion, Answer, clearLog, isEmpty } from "./log.js";
 import { codeOf, Models, nameOf, type Source } from "./models.js";
-import { keepInAddress, setUpPicker, sourceInAddress } from "./picker.js";
+import { keepInAddress, seedInAddress, setUpPicker, sourceInAddress } from "./picker.js";
 
 const VERBS = { download: "Downloading", verify: "Verifying", load: "Loading", compile: "Preparing", ready: "Loading" } as const;
-const SUGGESTIONS = ["Tell me a story about a bird.", "Hello! How are you?", "What do you like to do?"];
+const SUGGESTIONS = ["Tell me a story about a bird.", "Who are you?", "What can you do?"];
 
 const form = find<HTMLFormElement>("ask");
 const question = find<HTMLTextAreaElement>("question");
@@ -32,7 +32,7 @@ const factList = find("facts");
 const focusQuestion = () => matchMedia("(pointer: fine)").matches && !document.querySelector("dialog[open]") && question.focus();
 const announce = (text: string) => (find("announce").textContent = text);
 
-const chat = new Chat();
+const chat = new Chat(seedInAddress());
 let loaded: { source: Source; engine: Engine } | undefined;
 /** Of the model that answered before, while another loads. */
 let lastSource: Source | undefined;
@@ -106,7 +106,7 @@ async function ask(text: string): Promise<void> {
       onText: (piece) => answer.add(piece),
       onPace: (tokens, ms) => (speed.textContent = tokens > 1 ? `${rate(tokens - 1, ms)} tokens/s` : ""),
     });
-    answer.end(reason === "stop" && !answer.text ? "the model ended its answer at once" : endNote(reason));
+    answer.end(endNote(reason, answer.text));
   } catch (error) {
     if (answer.text) answer.end("cut off");
     else {
@@ -122,15 +122,18 @@ async function ask(text: string): Promise<void> {
 }
 
 /** What the answer cost, from the engine's own clock. */
-function endNote(reason: Ending["reason"]): string {
+function endNote(reason: Ending["reason"], text: string): string {
   const stats = loaded?.engine.stats();
   if (reason === "stopped") return "stopped";
   if (!loaded || !stats) return "";
   const { promptTokens, completionTokens, prefillMs, decodeMs } = stats;
-  const pace = `${rate(completionTokens - 1, decodeMs)} tokens/s`;
-  if (completionTokens > 1) speed.textContent = pace;
-  const full = reason === "length" ? `the context of ${count(loaded.engine.info.contextLength)} tokens is full · ` : "";
-  return `${full}${count(completionTokens)} tokens · ${pace} · first after ${seconds(prefillMs)} · context ${count(promptTokens + completionTokens)} of ${count(loaded.engine.info.contextLength)}`;
+  const size = count(loaded.engine.info.contextLength);
+  const notes = [`${count(completionTokens)} token${completionTokens === 1 ? "" : "s"}`];
+  if (!text) notes.unshift("the model ended its answer at once");
+  if (reason === "length") notes.unshift(`the context of ${size} tokens is full`);
+  if (completionTokens > 1) notes.push((speed.textContent = `${rate(completionTokens - 1, decodeMs)} tokens/s`));
+  notes.push(`first after ${seconds(prefillMs)}`, `context ${count(promptTokens + completionTokens)} of ${size}`);
+  return notes.join(" · ");
 }
 
 function busy(on: boolean): void {

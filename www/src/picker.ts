@@ -11,6 +11,12 @@ export function sourceInAddress(): Source {
   return url ? { kind: "url", url } : EMBEDDED;
 }
 
+/** `?seed=` makes the answers repeatable. */
+export function seedInAddress(): number | undefined {
+  const seed = new URLSearchParams(location.search).get("seed");
+  return seed ? Number(seed) : undefined;
+}
+
 /** So that a reload, or the address sent to someone, opens the same model. */
 export function keepInAddress(source: Source): void {
   const address = new URL(location.href);
