@@ -6,7 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { execFileSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { measure, first } from './lib/run.mjs';
+import { measure } from './lib/run.mjs';
 import { machineFacts } from './lib/machine.mjs';
 import { table, comparison } from './lib/tables.mjs';
 
@@ -21,7 +21,6 @@ const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDE
   --models    default smollm2-135m-Q4_0,smollm2-135m-Q8_0 (files models/NAME.gguf, made by make_model.py)
   --models-dir  default models
   --rounds 3  --reps 1  --gen 64  --ctx 1024  --timeout 300 (s)  --chromium PATH  --verbose
-  --priority  before other processes of a busy machine (Linux, root): still a rough figure, but a much better one
   --out FILE  JSON lines, appended; default results/bench-DATE.jsonl
   --record NAME  instead: recorded/NAME.jsonl anew, and the section of that name in ../RESULTS.md`;
 
@@ -29,7 +28,7 @@ const { values: v } = parseArgs({ options: {
   package: { type: 'string', multiple: true }, binaries: { type: 'string' }, peers: { type: 'string' }, with: { type: 'string', default: 'wllama2,candle,tjs,llama-native,llama-sse42' },
   'only-peers': { type: 'boolean' }, models: { type: 'string', default: 'smollm2-135m-Q4_0,smollm2-135m-Q8_0' }, 'models-dir': { type: 'string', default: path.join(HERE, 'models') },
   rounds: { type: 'string', default: '3' }, reps: { type: 'string', default: '1' }, gen: { type: 'string', default: '64' }, ctx: { type: 'string', default: '1024' }, timeout: { type: 'string', default: '300' },
-  chromium: { type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium' }, out: { type: 'string' }, record: { type: 'string' }, verbose: { type: 'boolean' }, priority: { type: 'boolean' }, help: { type: 'boolean' } } });
+  chromium: { type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium' }, out: { type: 'string' }, record: { type: 'string' }, verbose: { type: 'boolean' }, help: { type: 'boolean' } } });
 if (v.help) { console.log(USAGE); process.exit(0); }
 if (v['only-peers'] && !v.peers) { console.error('--only-peers needs --peers FOLDER'); process.exit(2); }
 
@@ -59,7 +58,7 @@ if (!v['only-peers']) {
 if (v.peers) contenders.push(...v.with.split(',').map((contender) => ({ label: contender, contender })));
 
 const options = {
-  models: path.resolve(v['models-dir']), peers: v.peers && path.resolve(v.peers), chromium: v.chromium, verbose: v.verbose, priority: v.priority, prompts: JSON.parse(fs.readFileSync(path.join(HERE, 'prompts.json'), 'utf8')),
+  models: path.resolve(v['models-dir']), peers: v.peers && path.resolve(v.peers), chromium: v.chromium, verbose: v.verbose, prompts: JSON.parse(fs.readFileSync(path.join(HERE, 'prompts.json'), 'utf8')),
   reps: Number(v.reps), gen: Number(v.gen), ctx: Number(v.ctx), timeout: Number(v.timeout),
 };
 /** The model in the form a contender reads; null where it has none. ONNX contenders run each shape once, at q8. */
@@ -70,7 +69,6 @@ function modelFor(c, model) {
   return first && fs.existsSync(path.join(options.peers, 'onnx', shape)) ? `${shape}#q8` : null;
 }
 
-if (v.priority) first('self');
 const recorded = v.record && path.join(HERE, 'recorded', `${v.record}.jsonl`);
 const out = recorded ? `${recorded}.new` : path.resolve(v.out ?? path.join(HERE, 'results', `bench-${new Date().toISOString().slice(0, 16).replace(/\W/g, '')}.jsonl`));
 if (recorded) fs.rmSync(out, { force: true });

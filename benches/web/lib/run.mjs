@@ -50,9 +50,6 @@ function readAhead(file) {
   for (const f of fs.statSync(file).isDirectory() ? fs.readdirSync(file).map((n) => path.join(file, n)) : [file]) fs.readFileSync(f);
 }
 
-/** Lets the session of a process (Linux schedules by session) run before everything else on a busy machine. Needs root. */
-export const first = (pid) => fs.writeFileSync(`/proc/${pid}/autogroup`, '-15');
-
 async function inNode(file, job) {
   const meter = loadMeter(process.pid);
   const result = await drive(await import(pathToFileURL(file)), { ...job, startedAt: Date.now() });
@@ -69,7 +66,6 @@ async function inBrowser(job, mounts, code, ours, options) {
   const site = await serve(mounts, ours ? { texts: { '/prelude.mjs': ours }, workerPrelude: '/prelude.mjs' } : {});
   const server = await chromium.launchServer({ executablePath: options.chromium, headless: true, args: FLAGS });
   const pid = server.process().pid;
-  if (options.priority) first(pid);
   const log = [];
   let timer;
   try {
