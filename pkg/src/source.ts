@@ -5,7 +5,7 @@ import { KingletError, type ErrorData } from "./errors.js";
 export interface ChunkReader {
   /** Known once the first chunk is there. */
   readonly size: number | undefined;
-  /** `null` at the end. */
+  /** `null` at the end. A chunk is good until the next call. */
   next(): Promise<Uint8Array | null>;
 }
 
