@@ -1,0 +1,166 @@
+//! The command line as a user meets it: real processes, real files.
+
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden");
+
+fn model(name: &str) -> String {
+    format!("{GOLDEN}/{name}.gguf")
+}
+
+fn kinglet(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinglet"));
+    command.args(args);
+    command
+}
+
+fn run(args: &[&str], input: &str) -> Output {
+    let mut command = kinglet(args);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // A process that ends with an error may not read its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn stdout(args: &[&str], input: &str) -> String {
+    let output = run(args, input);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Exit code 1, one line that says what is wrong, nothing on stdout.
+#[track_caller]
+fn assert_fails(args: &[&str], input: &str, words: &[&str]) {
+    let output = run(args, input);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.starts_with("kinglet: ") && !message.contains("panicked"), "{message}");
+    assert!(words.iter().all(|word| message.contains(word)), "{words:?} in {message}");
+}
+
+fn temporary(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+#[test]
+fn run_streams_text_or_reports_json() {
+    let model = model("f32");
+    let args = ["run", &model, "--prompt", "the day", "--max-tokens", "24", "--temperature", "0", "--ignore-eos"];
+    let text = stdout(&args, "");
+    let json: Value = serde_json::from_str(&stdout(&[&args[..], &["--json"]].concat(), "")).unwrap();
+    assert_eq!(format!("{}\n", json["text"].as_str().unwrap()), text);
+    assert_eq!(json["ids"].as_array().unwrap().len(), 24);
+    assert_eq!((&json["completionTokens"], &json["backend"]), (&24.into(), &"cpu".into()));
+    assert!(json["promptTokens"].as_u64().unwrap() > 1 && json["prefillMs"].as_f64().unwrap() > 0.0);
+    assert!(json["decodeMs"].as_f64().unwrap() > 0.0);
+    let sampled = ["run", &model, "--prompt", "the day", "--max-tokens", "24", "--seed", "5"];
+    assert_eq!(stdout(&sampled, ""), stdout(&sampled, ""), "a seed reproduces");
+    let chat = [&args[..], &["--chat"]].concat();
+    assert!(!stdout(&chat, "").is_empty());
+}
+
+#[test]
+fn an_answer_may_be_longer_than_the_context_that_the_file_states() {
+    let ids = |more: &[&str]| {
+        let (model, args) = (model("f32"), ["--prompt", "", "--temperature", "0", "--ignore-eos", "--json"]);
+        let json = stdout(&[&["run", &model], &args[..], more].concat(), "");
+        serde_json::from_str::<Value>(&json).unwrap()["ids"].as_array().unwrap().len()
+    };
+    assert_eq!(ids(&[]), 255, "BOS and the answer fill the context");
+    assert_eq!(ids(&["--max-tokens", "300"]), 300);
+    assert_eq!(ids(&["--max-tokens", "300", "--context-length", "100"]), 99);
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    let index: Value = serde_json::from_slice(&std::fs::read(format!("{GOLDEN}/index.json")).unwrap()).unwrap();
+    let prompts: Vec<Vec<u32>> = serde_json::from_value(index["f32"]["prompts"].clone()).unwrap();
+    let floats = |path: PathBuf| -> Vec<f32> {
+        std::fs::read(path).unwrap().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let golden = floats(PathBuf::from(format!("{GOLDEN}/f32.logits")));
+    let vocab = golden.len() / prompts.iter().map(Vec::len).sum::<usize>();
+    let mut golden = &golden[..];
+    for prompt in prompts {
+        let expected = golden.split_off(..prompt.len() * vocab).unwrap();
+        let out = temporary("logits.f32");
+        let tokens = prompt.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        stdout(&["logits", &model("f32"), "--tokens", &tokens, "--out", out.to_str().unwrap()], "");
+        let ours = floats(out);
+        assert_eq!(ours.len(), expected.len());
+        let worst = ours.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "{worst}");
+    }
+}
+
+#[test]
+fn tokenize_reads_and_writes_lines_of_json() {
+    let model = model("f32");
+    let lines = "\"the day\"\n\"\"\n\"<s>a\\n\\u00e4 \\ud83d\\ude00</s>\"\n";
+    let ids = stdout(&["tokenize", &model], lines);
+    let arrays: Vec<Vec<u32>> = ids.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(arrays.len(), 3);
+    assert!(arrays[1].is_empty(), "nothing is added");
+    assert_eq!((arrays[2][0], *arrays[2].last().unwrap()), (1, 2), "special tokens count as such");
+    let texts = stdout(&["tokenize", &model, "--decode"], &ids);
+    let texts: Vec<String> = texts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(texts[0], "the day");
+    assert!(texts[2].ends_with("a\nä 😀</s>"), "{texts:?}");
+    assert_fails(&["tokenize", &model], "\"fine\"\nnot json\n", &["line 2", "JSON string"]);
+    assert_fails(&["tokenize", &model, "--decode"], "[1, 320]\n", &["line 1", "320", "319"]);
+}
+
+#[test]
+fn inspect_says_what_a_model_is() {
+    let json: Value = serde_json::from_str(&stdout(&["inspect", &model("q4_k"), "--json"], "")).unwrap();
+    assert_eq!((&json["architecture"], &json["supported"]), (&"llama".into(), &true.into()));
+    assert_eq!(json["quantization"][0]["type"], "Q4_K");
+    // One layer, keys and values, one head of 64, float32, 256 positions.
+    assert_eq!(json["memory"]["kvCache"], 2 * 64 * 4 * 256);
+    assert!(stdout(&["inspect", &model("q4_k")], "").contains("supported     yes"));
+}
+
+#[test]
+fn bench_measures() {
+    let args = ["bench", &model("q8_0"), "-p", "20", "-n", "5", "-r", "1"];
+    let json: Value = serde_json::from_str(&stdout(&[&args[..], &["--json"]].concat(), "")).unwrap();
+    assert_eq!((&json["promptTokens"], &json["completionTokens"]), (&20.into(), &5.into()));
+    for figure in ["prefillTokensPerSecond", "decodeTokensPerSecond", "loadMs", "memoryBytes"] {
+        assert!(json[figure].as_f64().unwrap() > 0.0, "{figure}");
+    }
+    assert!(stdout(&args, "").contains("tokens/s"));
+}
+
+#[test]
+fn errors_are_one_line_and_exit_code_one() {
+    let model = model("f32");
+    let long = "the day ".repeat(200);
+    assert_fails(&["run", "no-such-file.gguf", "--prompt", "a"], "", &["no-such-file.gguf"]);
+    assert_fails(&["run", file!(), "--prompt", "a"], "", &["not a GGUF model"]);
+    assert_fails(&["run", &model, "--prompt", &long, "--max-tokens", "4"], "", &["context holds 256"]);
+    assert_fails(&["run", &model, "--prompt", "a", "--temperature=-1"], "", &["temperature"]);
+    assert_fails(&["run", &model, "--prompt", "a", "--backend", "webgpu"], "", &["WebGPU"]);
+    assert_fails(&["run", &model, "--prompt", "a", "--context-length", "0"], "", &["contextLength"]);
+    assert_fails(&["logits", &model, "--tokens", "1,320", "--out", "unused"], "", &["320"]);
+    assert_fails(&["bench", &model, "-n", "1"], "", &["-n"]);
+    assert_fails(&["tokenize", "no-such-file"], "", &["no-such-file"]);
+}
+
+#[test]
+fn nobody_reading_on_is_no_error() {
+    let model = model("f32");
+    let mut child = kinglet(&["run", &model, "--prompt", "a", "--max-tokens", "240", "--ignore-eos"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut message = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut message).unwrap();
+    assert!(child.wait().unwrap().success() && message.is_empty(), "{message}");
+}
