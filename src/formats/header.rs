@@ -40,7 +40,7 @@ const LONGEST_NAME: u64 = 65_535;
 pub(super) async fn read_header<S: ByteSource>(source: &mut S, shard: usize) -> Result<Header> {
     let mut reader = Reader::new(source);
     let head = reader.peek(96).await?;
-    if !head.starts_with(b"GGUF") && !(b"GGUF".starts_with(head) && !head.is_empty()) {
+    if !head.starts_with(b"GGUF") && (head.is_empty() || !b"GGUF".starts_with(head)) {
         return Err(sniff::not_a_model(head));
     }
     let start = Section::Start;

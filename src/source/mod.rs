@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// A file's bytes, read piece by piece. The loader reads forward only (header, then tensors by offset), so that a
 /// one-shot stream can be a source too; a source that cannot go back says so with [`Error::Source`].
-#[allow(async_fn_in_trait)]
+#[allow(async_fn_in_trait, clippy::len_without_is_empty)]
 pub trait ByteSource {
     /// Bytes in all; `None` while a stream does not know.
     fn len(&self) -> Option<u64>;

@@ -115,7 +115,7 @@ impl Tables {
         if (LEADS..LEADS + 19).contains(&a) && (VOWELS..VOWELS + 21).contains(&b) {
             return char::from_u32(SYLLABLES.start + ((a - LEADS) * 21 + b - VOWELS) * 28);
         }
-        if SYLLABLES.contains(&a) && (a - SYLLABLES.start) % 28 == 0 && (TAILS + 1..TAILS + 28).contains(&b) {
+        if SYLLABLES.contains(&a) && (a - SYLLABLES.start).is_multiple_of(28) && (TAILS + 1..TAILS + 28).contains(&b) {
             return char::from_u32(a + b - TAILS);
         }
         let i = self.pairs.binary_search_by_key(&(a, b), |(a, b, _)| (*a, *b)).ok()?;

@@ -103,7 +103,7 @@ impl Tokenizer {
         let mut merger = Merger::new(&self.tokens, &self.plain, &self.merges);
         let allowed = |id, place| self.tokens.kind(id).is_some_and(|kind| allowed(kind, place));
         let mut from = 0;
-        while let Some((id, place)) = self.added.next(&self.tokens, text, from, &allowed) {
+        while let Some((id, place)) = self.added.next(&self.tokens, text, from, allowed) {
             self.encode_part(&text[from..place.start], from == 0, &mut merger, &mut ids);
             ids.push(id);
             from = place.end;

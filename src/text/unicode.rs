@@ -57,9 +57,9 @@ impl Class {
 fn runs() -> &'static [u32] {
     static RUNS: OnceLock<Vec<u32>> = OnceLock::new();
     RUNS.get_or_init(|| {
-        let mut table = Varints(include_bytes!("tables/classes.bin"));
+        let table = Varints(include_bytes!("tables/classes.bin"));
         let (mut runs, mut first) = (Vec::new(), 0);
-        while let Some(run) = table.next() {
+        for run in table {
             runs.push(first << 3 | run & 7);
             first += run >> 3;
         }
