@@ -48,7 +48,7 @@ fn logits_of(name: &str, golden: &Golden) -> Vec<Vec<f32>> {
     let vocab = all.len() / positions;
     let mut rest = &all[..];
     let mut take = |prompt: &Vec<u32>| rest.split_off(..prompt.len() * vocab).unwrap().to_vec();
-    golden.prompts.iter().map(|prompt| take(prompt)).collect()
+    golden.prompts.iter().map(take).collect()
 }
 
 fn load<B: Backend>(path: impl AsRef<Path>, new: impl FnOnce(DecoderSpec) -> B) -> B {
@@ -217,7 +217,11 @@ fn stories260k_tells_its_story() {
 
     let mut logits = Vec::new();
     let bos = &golden.greedy_ids_from_BOS[..1];
-    block_on(session.logits(bos, |rows| Ok(logits.extend_from_slice(rows)))).unwrap();
+    block_on(session.logits(bos, |rows| {
+        logits.extend_from_slice(rows);
+        Ok(())
+    }))
+    .unwrap();
     let Agreement { relative_l2, .. } = compare(&golden.logits_pos0, &logits, logits.len(), 1.0);
     assert!(relative_l2 < 1e-5, "{relative_l2:e}");
 

@@ -1,4 +1,4 @@
-use crate::{ModelOptions, print};
+use super::{ModelOptions, print};
 use kinglet::generate::GenerateOptions;
 use kinglet::generate::sampler::SplitMix64;
 use kinglet::session::{Info, Stats, Step};

@@ -1,4 +1,4 @@
-use crate::{open_model, print};
+use super::{open_model, print};
 use kinglet::Result;
 use kinglet::formats::Checkpoint;
 use kinglet::formats::inspect::{Needs, inspect};

@@ -1,4 +1,4 @@
-use crate::ModelOptions;
+use super::ModelOptions;
 use kinglet::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};

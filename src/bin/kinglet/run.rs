@@ -1,4 +1,4 @@
-use crate::{ModelOptions, open_model, print};
+use super::{ModelOptions, open_model, print};
 use kinglet::Result;
 use kinglet::formats::Checkpoint;
 use kinglet::generate::GenerateOptions;

@@ -1,4 +1,4 @@
-use crate::{open_model, print};
+use super::{open_model, print};
 use kinglet::formats::Checkpoint;
 use kinglet::text::Tokenizer;
 use kinglet::text::tokenizer::Special;
