@@ -48,33 +48,32 @@ fn identifier(text: &str) -> &str {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
 }
 
-/// The modules of the root that a file names: `crate::a::b`, `crate::{a, b::{c}}`, and `kinglet::...` in `bin`.
-fn imports(code: &str) -> Vec<String> {
+/// The modules of the library's root that a file names: `crate::a::b`, `crate::{a, b::{c}}`; `root` is `kinglet::` in
+/// the binary, whose own modules are its `crate`.
+fn imports(code: &str, root: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for root in ["crate::", "kinglet::"] {
-        for (at, _) in code.match_indices(root) {
-            if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
-                continue;
-            }
-            let rest = code[at + root.len()..].trim_start();
-            let Some(group) = rest.strip_prefix('{') else {
-                found.push(identifier(rest).to_string());
-                continue;
-            };
-            let mut depth = 0;
-            let mut expect = true;
-            for (i, c) in group.char_indices() {
-                match c {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => expect = true,
-                    c if expect && depth == 0 && !c.is_whitespace() => {
-                        found.push(identifier(&group[i..]).to_string());
-                        expect = false;
-                    }
-                    _ => {}
+    for (at, _) in code.match_indices(root) {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = code[at + root.len()..].trim_start();
+        let Some(group) = rest.strip_prefix('{') else {
+            found.push(identifier(rest).to_string());
+            continue;
+        };
+        let mut depth = 0;
+        let mut expect = true;
+        for (i, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => expect = true,
+                c if expect && depth == 0 && !c.is_whitespace() => {
+                    found.push(identifier(&group[i..]).to_string());
+                    expect = false;
                 }
+                _ => {}
             }
         }
     }
@@ -88,7 +87,8 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     let module = path.split('/').next().unwrap().trim_end_matches(".rs");
     if module != "lib" {
         let Some(own) = floor(module) else { return vec![format!("{path}: the module {module} has no floor")] };
-        for import in imports(&code) {
+        let root = if module == "bin" { "kinglet::" } else { "crate::" };
+        for import in imports(&code, root) {
             match floor(&import) {
                 Some(other) if other <= own => {}
                 Some(other) => wrong.push(format!("{path} (floor {own}) imports {import} (floor {other})")),
@@ -138,6 +138,7 @@ fn violations_are_found() {
     assert_eq!(violations("model/decoder.rs", "use crate::unheard::Of;").len(), 1);
     assert_eq!(violations("nowhere.rs", "").len(), 1);
     assert_eq!(violations("session.rs", "use wasm_bindgen::prelude::*; use js_sys::Uint8Array;").len(), 2);
+    assert_eq!(violations("bin/kinglet/run.rs", "use crate::print; use kinglet::unheard::Of;").len(), 1);
     assert_eq!(violations("api/wasm.rs", "use wasm_bindgen::prelude::*;").len(), 0);
     assert_eq!(violations("source/web.rs", "use js_sys::Uint8Array;").len(), 0);
     assert_eq!(violations("session.rs", "use crate::{Result, model::{self, arch}, text};").len(), 0);
