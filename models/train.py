@@ -26,8 +26,8 @@ SEED = 20
 VOCAB, CONTEXT = 2048, 512
 HIDDEN, LAYERS, HEADS, KV_HEADS, FFN = 192, 4, 3, 1, 512
 HEAD_DIM, ROPE_BASE, NORM_EPS = HIDDEN // HEADS, 10000.0, 1e-5
-DROPOUT, BATCH_TOKENS = 0.05, 3072
-MUON_LR, ADAM_LR, WEIGHT_DECAY, SHORT_WEIGHT = 0.02, 3e-3, 0.1, 3
+BATCH_TOKENS = 3072
+MUON_LR, ADAM_LR, WEIGHT_DECAY, SHORT_WEIGHT = 0.008, 1.5e-3, 0.1, 3
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
@@ -183,8 +183,8 @@ def dialogue(turns, rng):
     return [casual(t, rng) if i % 2 == 0 else t for i, t in enumerate(picked)]
 
 
-def epoch(stories, chats, dialogues, rng):
-    """One pass: every story once (as text or as an answer), every chat once, the dialogues several times.
+def epoch(stories, chats, dialogues, rng, repeat=4):
+    """One pass: every story once (as text or as an answer), every chat once, the dialogues `repeat` times.
 
     A document is a list of (text, weight) pieces; the weight is the text's share in the loss."""
     texts, talks = [], []
@@ -198,7 +198,7 @@ def epoch(stories, chats, dialogues, rng):
     for prompt, alternatives in chats:
         talks.append([prompt] + rng.choice(alternatives))
     for turns in dialogues:  # the first blocks are what newcomers ask first
-        talks += [dialogue(turns, rng) for _ in range(12 if turns in dialogues[:4] else 4)]
+        talks += [dialogue(turns, rng) for _ in range(3 * repeat if turns in dialogues[:4] else repeat)]
     talks += [list(fact(rng)) for _ in range(200)]
     rng.shuffle(talks)
     docs, turns = texts, []
@@ -305,7 +305,7 @@ def rotate(x, cos, sin):
     return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
 
 
-def forward(w, ids, dropout=0.0, keep=None):
+def forward(w, ids, keep=None):
     """Token ids [B, T] -> logits [B, T, VOCAB], or [kept, VOCAB] where the mask `keep` [B, T] is set."""
     b, t = ids.shape
     angle = torch.outer(torch.arange(t).float(), ROPE_BASE ** (-torch.arange(0, HEAD_DIM, 2).float() / HEAD_DIM))
@@ -318,10 +318,9 @@ def forward(w, ids, dropout=0.0, keep=None):
         q, k, v = rotate(heads("attn_q", HEADS), cos, sin), rotate(heads("attn_k", KV_HEADS), cos, sin), heads("attn_v", KV_HEADS)
         k, v = (z.repeat_interleave(HEADS // KV_HEADS, 1) for z in (k, v))
         h = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, HIDDEN)
-        x = x + F.dropout(h @ p("attn_output").T, dropout, dropout > 0)
+        x = x + h @ p("attn_output").T
         h = F.rms_norm(x, (HIDDEN,), p("ffn_norm"), NORM_EPS)
-        h = (F.silu(h @ p("ffn_gate").T) * (h @ p("ffn_up").T)) @ p("ffn_down").T
-        x = x + F.dropout(h, dropout, dropout > 0)
+        x = x + (F.silu(h @ p("ffn_gate").T) * (h @ p("ffn_up").T)) @ p("ffn_down").T
     x = x if keep is None else x[keep]
     return F.rms_norm(x, (HIDDEN,), w["output_norm.weight"], NORM_EPS) @ w["token_embd.weight"].T
 
@@ -354,10 +353,10 @@ class Muon:
                 p.mul_(1 - lr * WEIGHT_DECAY).add_(update, alpha=-lr * max(1, rows / cols) ** 0.5)
 
 
-def loss_sum(w, x, weight, dropout=0.0):
+def loss_sum(w, x, weight):
     """-> (weighted sum of nats, sum of weights)"""
     weight, mask = weight[:, 1:], weight[:, 1:] > 0
-    nats = F.cross_entropy(forward(w, x[:, :-1], dropout, mask), x[:, 1:][mask], reduction="none")
+    nats = F.cross_entropy(forward(w, x[:, :-1], mask), x[:, 1:][mask], reduction="none")
     return (nats * weight[mask]).sum(), weight.sum()
 
 
@@ -410,7 +409,7 @@ def train(args, data):
 
     while True:
         if not queue:
-            queue = batches(encode_docs(tok, epoch(stories, chats, dialogues, rng)), rng)
+            queue = batches(encode_docs(tok, epoch(stories, chats, dialogues, rng, args.repeat)), rng)
             per_epoch = len(queue)
         done = step / args.steps if args.steps else (time.time() - began) / (60 * args.minutes)
         if done >= 1:
@@ -418,7 +417,7 @@ def train(args, data):
         # warm up, stay, and come down linearly to nothing over the last 70 %
         rate = min(1, (step + 1) / 40, (1 - done) / 0.7)
         x, weight = queue.pop()
-        nats, count = loss_sum(w, x, weight, DROPOUT)
+        nats, count = loss_sum(w, x, weight)
         (nats / count).backward()
         muon.step(MUON_LR * rate)
         for group in adam.param_groups:
@@ -430,7 +429,7 @@ def train(args, data):
         if step % 25 == 0:
             print(f"step {step} epoch {epochs:.2f} loss {nats.item() / count:.3f} rate {rate:.2f} "
                   f"{tokens / (time.time() - began):.0f} tokens/s", flush=True)
-        if time.time() - written > 240:
+        if time.time() - written > 420:
             checkpoint("last.pt")
             written = time.time()
     checkpoint("final.pt")
@@ -553,6 +552,7 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--minutes", type=float, default=60, help="training time; the learning rate follows the clock")
     args.add_argument("--steps", type=int, help="a number of steps instead, which makes the run repeatable")
+    args.add_argument("--repeat", type=int, default=4, help="times that one epoch says each dialogue of dialogues.txt")
     args.add_argument("--threads", type=int, default=2)
     args.add_argument("--corpora", type=Path, default=HERE.parent / "../shared/data/corpora")
     args.add_argument("--out", type=Path, default=HERE.parent / "target/embedded", help="folder for checkpoints")
