@@ -4,24 +4,30 @@
 /// Appends the bytes that `spelled` stands for; where a character stands for none, `spelled` as it is.
 pub(super) fn decode(spelled: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    let text = std::str::from_utf8(spelled).ok();
-    let all = text.and_then(|text| {
-        text.chars().try_for_each(|c| {
-            out.push(byte_of(c)?);
-            Some(())
-        })
-    });
-    if all.is_none() {
-        out.truncate(start);
-        out.extend_from_slice(spelled);
+    let mut rest = spelled;
+    while let [first, after @ ..] = rest {
+        // All of the spelling's characters are of one or two bytes in UTF-8.
+        let (c, after) = match (first, after) {
+            (0x21..=0x7E, _) => (*first as u32, after),
+            (0xC2..=0xC5, [second @ 0x80..=0xBF, after @ ..]) => {
+                ((*first as u32 & 0x1F) << 6 | *second as u32 & 0x3F, after)
+            }
+            _ => (0, after),
+        };
+        let Some(byte) = byte_of(c) else {
+            out.truncate(start);
+            return out.extend_from_slice(spelled);
+        };
+        out.push(byte);
+        rest = after;
     }
 }
 
-fn byte_of(c: char) -> Option<u8> {
-    match c as u32 {
-        c @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => Some(c as u8),
-        c @ 0x100..=0x120 => Some((c - 0x100) as u8),
-        c @ 0x121..=0x142 => Some((c - 0x121) as u8 + 0x7F),
+fn byte_of(c: u32) -> Option<u8> {
+    match c {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => Some(c as u8),
+        0x100..=0x120 => Some((c - 0x100) as u8),
+        0x121..=0x142 => Some((c - 0x121) as u8 + 0x7F),
         0x143 => Some(0xAD),
         _ => None,
     }

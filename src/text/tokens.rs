@@ -121,15 +121,26 @@ impl Index {
     }
 }
 
-/// A multiplicative hash, eight bytes a step.
+/// A multiplicative hash, eight bytes a step; the last step overlaps the one before.
 fn hash(bytes: &[u8]) -> u32 {
-    let mut h = bytes.len() as u64;
-    for chunk in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        h = mix(h ^ u64::from_le_bytes(word));
-    }
-    (h >> 32) as u32
+    let n = bytes.len();
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as u64;
+    let h = match n {
+        0 => 0,
+        1..4 => bytes[0] as u64 | (bytes[n / 2] as u64) << 8 | (bytes[n - 1] as u64) << 16,
+        4..8 => half(0) | half(n - 4) << 32,
+        _ => {
+            let mut h = 0;
+            let mut at = 0;
+            while at + 8 < n {
+                h = mix(h ^ word(at));
+                at += 8;
+            }
+            h ^ word(n - 8)
+        }
+    };
+    (mix(h ^ (n as u64) << 56) >> 32) as u32
 }
 
 /// Spreads every bit over the upper half.

@@ -185,11 +185,13 @@ pub(super) struct MergeReader<'a> {
     plain: &'a Index,
     added: &'a Index,
     whole: Vec<u8>,
+    /// What the last merge made.
+    last: u32,
 }
 
 impl<'a> MergeReader<'a> {
     pub fn new(merges: usize, tokens: &'a Tokens, plain: &'a Index, added: &'a Index) -> Self {
-        Self { table: RankTable::with_capacity(merges), tokens, plain, added, whole: Vec::new() }
+        Self { table: RankTable::with_capacity(merges), tokens, plain, added, whole: Vec::new(), last: 0 }
     }
 
     /// `left` and `right` append the bytes of the two tokens.
@@ -200,11 +202,15 @@ impl<'a> MergeReader<'a> {
         right(&mut self.whole);
         let find = |bytes: &[u8]| self.plain.find(self.tokens, bytes).or_else(|| self.added.find(self.tokens, bytes));
         let (left, right) = self.whole.split_at(middle);
-        let (Some(left), Some(right), Some(merged)) = (find(left), find(right), find(&self.whole)) else {
+        // Vocabularies have the tokens of successive merges in succession.
+        let guess = self.last + 1;
+        let merged = if self.tokens.get(guess) == self.whole { Some(guess) } else { find(&self.whole) };
+        let (Some(left), Some(right), Some(merged)) = (find(left), find(right), merged) else {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
             let (n, left, right) = (self.table.len(), text(left), text(right));
             return Err(bad(format!("merge {n}, of {left:?} and {right:?}, is not made of tokens")));
         };
+        self.last = merged;
         // Text never merges into a control token.
         let control = matches!(self.tokens.kind(merged), Some(Kind::Control | Kind::Unknown));
         self.table.push(left, right, if control { NONE } else { merged });
