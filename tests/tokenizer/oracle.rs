@@ -1,10 +1,13 @@
 //! Random texts of all kinds: the same ids and the same text back as from Hugging Face's `tokenizers`.
 
-use super::common::{Random, from_gguf, from_json, oracle};
+use super::common::{Random, from_gguf, from_json, metadata, oracle};
+use kinglet::formats::{Metadata, Value as Entry};
 use kinglet::text::{Special, Tokenizer};
 use serde_json::{Value, json};
 
 const TEXTS: usize = 3000;
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 fn agree(name: &str, ours: &Tokenizer, theirs: &tokenizers::Tokenizer, texts: usize) {
     let added = theirs.get_added_tokens_decoder();
@@ -58,7 +61,6 @@ fn phi3_mini() {
 fn splits() {
     let Some(path) = super::common::data("tokenizers/smollm2/tokenizer.json") else { return };
     let base: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let llama3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     let byte_level =
         |regex| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": regex });
     let split = |regex: &str| json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false });
@@ -66,7 +68,7 @@ fn splits() {
         |scheme, split| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split });
     let steps = [
         byte_level(true),
-        json!({ "type": "Sequence", "pretokenizers": [split(llama3), byte_level(false)] }),
+        json!({ "type": "Sequence", "pretokenizers": [split(LLAMA3), byte_level(false)] }),
         metaspace("always", true),
         metaspace("first", false),
         metaspace("never", true),
@@ -106,5 +108,45 @@ fn phi3_gguf() {
         let text = random.text(&["<|end|>", "<|user|>", "<s>", "</s>"]);
         let expected = theirs.encode_fast(text.as_str(), false).unwrap();
         assert_eq!(ours.encode(&text, Special::Parse), expected.get_ids(), "text {n}: {text:?}");
+    }
+}
+
+/// Every named pattern over GPT-2's own vocabulary, `default` included, which no `tokenizer.json` has: llama.cpp cuts
+/// with four expressions, each within the pieces of the one before.
+#[test]
+fn named_patterns() {
+    let Some(file) = metadata("vocab/ggml-vocab-gpt-2.gguf") else { return };
+    let split = |regex: &str| json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false });
+    let byte_level =
+        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false });
+    let digits = json!({ "type": "Digits", "individual_digits": true });
+    let patterns = [
+        (Some("gpt-2"), vec![split(GPT2)]),
+        (Some("starcoder"), vec![digits.clone(), split(GPT2)]),
+        (Some("smollm"), vec![digits, split(GPT2)]),
+        (Some("llama-bpe"), vec![split(LLAMA3)]),
+        (None, vec![split(r"[\p{P}\$\+<=>\^\~\|]+"), split(GPT2), split(r"\p{N}+"), split("[0-9][0-9][0-9]")]),
+    ];
+    for (name, mut steps) in patterns {
+        let mut entries: Vec<(String, Entry)> = file.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+        entries.retain(|(key, _)| key != "tokenizer.ggml.pre");
+        entries.extend(name.map(|name| ("tokenizer.ggml.pre".to_string(), Entry::String(name.to_string()))));
+        let ours = Tokenizer::from_gguf(&mut Metadata::new(entries)).unwrap();
+
+        let strings = |key| file.strings(key).unwrap().unwrap().iter().map(|s| std::str::from_utf8(s).unwrap());
+        let vocabulary: serde_json::Map<_, _> =
+            strings("tokenizer.ggml.tokens").enumerate().map(|(id, token)| (token.to_string(), id.into())).collect();
+        let merges: Vec<&str> = strings("tokenizer.ggml.merges").collect();
+        steps.push(byte_level.clone());
+        let json = json!({
+            "version": "1.0",
+            "added_tokens": [{ "id": 50256, "content": "<|endoftext|>", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true }],
+            "pre_tokenizer": { "type": "Sequence", "pretokenizers": steps },
+            "decoder": byte_level,
+            "model": { "type": "BPE", "vocab": vocabulary, "merges": merges, "ignore_merges": name == Some("llama-bpe") },
+        });
+        let theirs = tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap();
+        agree(name.unwrap_or("default"), &ours, &theirs, 1000);
     }
 }
