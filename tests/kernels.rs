@@ -104,7 +104,7 @@ fn product(m: &Matrix, x: &[f32], tokens: usize) -> Vec<f32> {
     let mut panel = Panel::default();
     panel.fill(x, tokens, m.cols, &[m.input()]).unwrap();
     let mut out = vec![f32::NAN; tokens * m.rows];
-    m.product(0..m.rows, &panel, &mut out, m.rows);
+    m.product(0..m.rows, &mut panel, &mut out, m.rows);
     out
 }
 
@@ -224,7 +224,7 @@ fn rows_can_be_split() {
     panel.fill(&x, 3, 64, &[m.input()]).unwrap();
     for rows in [0..8, 8..40, 40..43] {
         let mut out = vec![0.0; 3 * rows.len()];
-        m.product(rows.clone(), &panel, &mut out, rows.len());
+        m.product(rows.clone(), &mut panel, &mut out, rows.len());
         for t in 0..3 {
             assert_eq!(out[t * rows.len()..][..rows.len()], whole[t * 43..][rows.clone()]);
         }

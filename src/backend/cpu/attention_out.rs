@@ -12,7 +12,7 @@ impl CpuBackend {
         let (tokens, width) = (batch.tokens, spec.heads * spec.head_dim);
         let output = &weights.attention_output;
         batch.panel.fill(&batch.attended[..tokens * width], tokens, width, &inputs([output]))?;
-        output.product(0..spec.hidden, &batch.panel, &mut batch.hidden, spec.hidden);
+        output.product(0..spec.hidden, &mut batch.panel, &mut batch.hidden, spec.hidden);
         batch.add_to_residual(weights.post_attention_norm.as_deref(), spec);
         Ok(())
     }

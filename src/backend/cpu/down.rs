@@ -11,7 +11,7 @@ impl CpuBackend {
         let weights = &self.weights.as_ref().expect("looked at above").layers[layer];
         let tokens = batch.tokens;
         batch.panel.fill(&batch.gate[..tokens * spec.ffn], tokens, spec.ffn, &inputs([&weights.down]))?;
-        weights.down.product(0..spec.hidden, &batch.panel, &mut batch.hidden, spec.hidden);
+        weights.down.product(0..spec.hidden, &mut batch.panel, &mut batch.hidden, spec.hidden);
         batch.add_to_residual(weights.post_ffn_norm.as_deref(), spec);
         Ok(())
     }

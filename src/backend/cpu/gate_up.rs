@@ -10,8 +10,8 @@ impl CpuBackend {
         let (spec, batch) = (&self.spec, &mut self.batch);
         let weights = &self.weights.as_ref().expect("looked at above").layers[layer];
         batch.normed_panel(&weights.ffn_norm, spec.norm_eps, &inputs([&weights.gate, &weights.up]))?;
-        weights.gate.product(0..spec.ffn, &batch.panel, &mut batch.gate, spec.ffn);
-        weights.up.product(0..spec.ffn, &batch.panel, &mut batch.up, spec.ffn);
+        weights.gate.product(0..spec.ffn, &mut batch.panel, &mut batch.gate, spec.ffn);
+        weights.up.product(0..spec.ffn, &mut batch.panel, &mut batch.up, spec.ffn);
         let len = batch.tokens * spec.ffn;
         math::gated(&mut batch.gate[..len], &batch.up[..len], spec.activation);
         Ok(())

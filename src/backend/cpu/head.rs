@@ -32,7 +32,7 @@ impl CpuBackend {
             math::rms_norm(x, &weights.output_norm, spec.norm_eps, out);
         }
         batch.panel.fill(&batch.hidden[..count * spec.hidden], count, spec.hidden, &inputs([head]))?;
-        head.product(0..spec.vocab, &batch.panel, &mut batch.logits, spec.vocab);
+        head.product(0..spec.vocab, &mut batch.panel, &mut batch.logits, spec.vocab);
         Ok(())
     }
 }

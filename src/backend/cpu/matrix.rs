@@ -6,10 +6,10 @@ use super::memory::reserve;
 use super::panel::{Group, Input, Panel, groups};
 use super::simd::{Kernel, ROWS, with_kernel};
 use crate::formats::Format;
-use crate::num::v128::{RELAXED, v128, v128_store};
+use crate::num::v128::{RELAXED, v128_store};
 use crate::{Error, Result};
 
-/// Packed weights that should stay in the first-level cache while all tokens pass over them.
+/// Unpacked weights that should stay in the first-level cache while all tokens pass over them.
 const STRIP_BYTES: usize = 16 << 10;
 
 /// A cache line; groups are multiples of 16 bytes.
@@ -131,64 +131,71 @@ impl Matrix {
 
     /// out[t * stride + r - rows.start] = row r . token t, for `rows` (a whole matrix: `0..self.rows`), which start at a
     /// multiple of eight.
-    pub fn product(&self, rows: Range<usize>, x: &Panel, out: &mut [f32], stride: usize) {
+    pub fn product(&self, rows: Range<usize>, x: &mut Panel, out: &mut [f32], stride: usize) {
         assert!(self.is_complete() && x.cols == self.cols && rows.end <= self.rows && rows.start % ROWS == 0);
         assert!(x.tokens == 0 || out.len() >= (x.tokens - 1) * stride + rows.len() && stride >= rows.len());
         with_kernel!(self.format, self.relaxed, |K| self.product_with::<K>(rows, x, out, stride));
     }
 
-    fn product_with<K: Kernel>(&self, rows: Range<usize>, x: &Panel, out: &mut [f32], stride: usize) {
-        let packed = self.packed();
-        let strip_rows = (STRIP_BYTES / self.group_bytes).max(1) * ROWS;
-        let mut row = rows.start;
-        while row < rows.end {
-            let end = rows.end.min(row + strip_rows);
-            let strip = &packed[row / ROWS * self.group_bytes..end.div_ceil(ROWS) * self.group_bytes];
-            for (first, size) in groups(x.tokens) {
-                let group = x.group(K::INPUT, first);
-                let out = &mut out[first * stride + row - rows.start..];
-                // SAFETY: `strip` holds whole groups, `group` as many tokens of as many columns as the call says.
-                unsafe {
-                    match size {
-                        4 => self.strip::<K, 4>(strip, group, end - row, out, stride),
-                        2 => self.strip::<K, 2>(strip, group, end - row, out, stride),
-                        _ => self.strip::<K, 1>(strip, group, end - row, out, stride),
-                    }
+    fn product_with<K: Kernel>(&self, rows: Range<usize>, x: &mut Panel, out: &mut [f32], stride: usize) {
+        let expanded_bytes = K::expanded_bytes(self.cols);
+        let strip_groups = (STRIP_BYTES / expanded_bytes).max(1);
+        let mut expanded = x.take_scratch(strip_groups * expanded_bytes);
+        let first_group = rows.start / ROWS;
+        let packed = &self.packed()[first_group * self.group_bytes..rows.end.div_ceil(ROWS) * self.group_bytes];
+        for (s, strip) in packed.chunks(strip_groups * self.group_bytes).enumerate() {
+            let first = s * strip_groups * ROWS;
+            let rows = (strip.len() / self.group_bytes * ROWS).min(rows.len() - first);
+            if x.tokens > 1 {
+                self.expand::<K>(strip, &mut expanded);
+            }
+            for (token, size) in groups(x.tokens) {
+                let group = x.group(K::INPUT, token);
+                let out = &mut out[token * stride + first..];
+                match size {
+                    4 => self.tiles::<K, 4>(&expanded, group, rows, out, stride),
+                    2 => self.tiles::<K, 2>(&expanded, group, rows, out, stride),
+                    _ => self.one_token::<K>(strip, group, &mut out[..rows]),
                 }
             }
-            row = end;
+        }
+        x.give_scratch(expanded);
+    }
+
+    #[inline(never)]
+    fn one_token<K: Kernel>(&self, strip: &[u8], x: Group, out: &mut [f32]) {
+        for (group, out) in strip.chunks_exact(self.group_bytes).zip(out.chunks_mut(ROWS)) {
+            // SAFETY: a whole group; the panel has as many columns.
+            let total = unsafe { K::one_token(group.as_ptr(), x, self.cols) };
+            let mut rows = [0.0; ROWS];
+            // SAFETY: eight floats.
+            unsafe {
+                v128_store(rows.as_mut_ptr().cast(), total[0]);
+                v128_store(rows[4..].as_mut_ptr().cast(), total[1]);
+            }
+            out.copy_from_slice(&rows[..out.len()]);
         }
     }
 
-    /// # Safety
-    /// As of `Kernel::tile`, for all groups of `strip`.
     #[inline(never)]
-    unsafe fn strip<K: Kernel, const T: usize>(
-        &self,
-        strip: &[u8],
-        x: Group,
-        rows: usize,
-        out: &mut [f32],
-        stride: usize,
-    ) {
-        for (g, group) in strip.chunks_exact(self.group_bytes).enumerate() {
-            // SAFETY: the caller's.
-            let tile: [[v128; 2]; T] = unsafe { K::tile::<T>(group.as_ptr(), x, self.cols) };
-            let first = g * ROWS;
-            for (t, [low, high]) in tile.into_iter().enumerate() {
-                let out = &mut out[t * stride + first..];
-                let count = ROWS.min(rows - first);
-                let mut last = [0.0; ROWS];
-                let place = if count == ROWS { out.as_mut_ptr() } else { last.as_mut_ptr() }.cast::<u8>();
-                // SAFETY: eight floats: `count` are left in `out`, or those of `last`.
-                unsafe {
-                    debug_assert!(out.len() >= count);
-                    v128_store(place, low);
-                    v128_store(place.add(16), high);
-                }
-                if count < ROWS {
-                    out[..count].copy_from_slice(&last[..count]);
-                }
+    fn expand<K: Kernel>(&self, strip: &[u8], expanded: &mut [u8]) {
+        let bytes = K::expanded_bytes(self.cols);
+        for (group, out) in strip.chunks_exact(self.group_bytes).zip(expanded.chunks_exact_mut(bytes)) {
+            // SAFETY: a whole group, and the room it needs.
+            unsafe { K::expand(group.as_ptr(), self.cols, out.as_mut_ptr()) };
+        }
+    }
+
+    #[inline(never)]
+    fn tiles<K: Kernel, const T: usize>(&self, expanded: &[u8], x: Group, rows: usize, out: &mut [f32], stride: usize) {
+        let groups = expanded.chunks_exact(K::expanded_bytes(self.cols));
+        for (group, first) in groups.zip((0..rows).step_by(ROWS)) {
+            let mut total = [[0.0; ROWS]; T];
+            // SAFETY: a whole group, T tokens, and room for their sums.
+            unsafe { K::tile::<T>(group.as_ptr(), x, self.cols, total.as_mut_ptr().cast()) };
+            let count = ROWS.min(rows - first);
+            for (t, total) in total.iter().enumerate() {
+                out[t * stride + first..][..count].copy_from_slice(&total[..count]);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Panel: the activations of a batch as the kernels read them, made once for all matrices of a fused group.
 //!
-//! Tokens stand in groups of 4, then 2, then 1. Within a group of T tokens everything is interleaved: quad q (columns
-//! 4q..4q+4) of token t at `q * T + t`, block b (columns 32b..32b+32) at `b * T + t`.
+//! Tokens stand in groups of 4, then 2, then 1. Within a group of T tokens everything is interleaved: the n-th four bytes
+//! of token t at `n * T + t`, block b (columns 32b..32b+32) at `b * T + t`.
 
 use crate::Result;
 use crate::backend::cpu::memory::reserve;
@@ -11,9 +11,9 @@ use crate::num::v128::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     F32,
-    /// int8 per 32 columns; quads of bytes.
+    /// int8 per 32 columns.
     I8,
-    /// The same numbers as i16; quads in the order (0, 2, 1, 3), so that even and odd columns are pairs.
+    /// The same numbers as i16; of four columns first the even ones, then the odd ones.
     I16,
 }
 
@@ -31,6 +31,8 @@ pub struct Panel {
     half_scaled_sum: Vec<f32>,
     i8: Ints,
     i16: Ints,
+    /// Where the products unpack weights.
+    scratch: Vec<u8>,
 }
 
 /// Quantized columns and, for the zero points, their negated sums over 16 and over 32 columns, as the accumulators
@@ -156,7 +158,7 @@ impl Panel {
                     v128_store(bytes.as_mut_ptr(), i8x16_narrow_i16x8(q[0], q[1]));
                     v128_store(bytes[16..].as_mut_ptr(), i8x16_narrow_i16x8(q[2], q[3]));
                 }
-                scatter::<4>(&mut self.i8.data[base * 32..], &bytes, b, size, t);
+                scatter(&mut self.i8.data[base * 32..], &bytes, b, size, t);
             }
             if need_i16 {
                 self.i16.minus_sum16[at16] = -sums[0] as u32;
@@ -167,7 +169,7 @@ impl Panel {
                     // SAFETY: 16 bytes.
                     unsafe { v128_store(bytes.as_mut_ptr(), i16x8_even_odd(q)) };
                 }
-                scatter::<8>(&mut self.i16.data[base * 64..], &bytes, b, size, t);
+                scatter(&mut self.i16.data[base * 64..], &bytes, b, size, t);
             }
         }
     }
@@ -198,6 +200,19 @@ impl Panel {
         }
     }
 
+    /// `len` bytes for a product to unpack weights into; to be given back.
+    pub fn take_scratch(&mut self, len: usize) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if scratch.len() < len {
+            scratch.resize(len, 0);
+        }
+        scratch
+    }
+
+    pub fn give_scratch(&mut self, scratch: Vec<u8>) {
+        self.scratch = scratch;
+    }
+
     pub fn bytes(&self) -> u64 {
         let floats = self.floats.capacity()
             + self.scale.capacity()
@@ -205,14 +220,15 @@ impl Panel {
             + self.half_scale.capacity()
             + self.half_scaled_sum.capacity();
         let ints = |i: &Ints| i.data.capacity() + 4 * (i.minus_sum16.capacity() + i.minus_sum32.capacity());
-        (floats * 4 + ints(&self.i8) + ints(&self.i16)) as u64
+        (floats * 4 + ints(&self.i8) + ints(&self.i16) + self.scratch.capacity()) as u64
     }
 }
 
-/// The quads of one block of one token, each of `QUAD` bytes, to their interleaved places.
-fn scatter<const QUAD: usize>(group: &mut [u8], bytes: &[u8], block: usize, size: usize, t: usize) {
-    for (q, quad) in bytes.chunks_exact(QUAD).enumerate() {
-        group[((block * 8 + q) * size + t) * QUAD..][..QUAD].copy_from_slice(quad);
+/// One block of one token to its interleaved place, four bytes at a time.
+fn scatter(group: &mut [u8], bytes: &[u8], block: usize, size: usize, t: usize) {
+    let steps = bytes.len() / 4;
+    for (s, four) in bytes.chunks_exact(4).enumerate() {
+        group[((block * steps + s) * size + t) * 4..][..4].copy_from_slice(four);
     }
 }
 

@@ -17,9 +17,9 @@ impl CpuBackend {
             spec.norm_eps,
             &inputs([&weights.query, &weights.key, &weights.value]),
         )?;
-        weights.query.product(0..query_width, &batch.panel, &mut batch.query, query_width);
-        weights.key.product(0..key_width, &batch.panel, &mut batch.key, key_width);
-        weights.value.product(0..key_width, &batch.panel, &mut batch.value, key_width);
+        weights.query.product(0..query_width, &mut batch.panel, &mut batch.query, query_width);
+        weights.key.product(0..key_width, &mut batch.panel, &mut batch.key, key_width);
+        weights.value.product(0..key_width, &mut batch.panel, &mut batch.value, key_width);
 
         let turns = self.rope.of(spec.layer_kinds[layer]);
         for t in 0..tokens {

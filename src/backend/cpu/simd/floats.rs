@@ -32,21 +32,59 @@ macro_rules! float_kernel {
             }
 
             #[inline(always)]
-            unsafe fn tile<const T: usize>(group: *const u8, x: Group, cols: usize) -> [[v128; 2]; T] {
+            unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2] {
                 let load = $load;
-                let mut total = [[f32x4_splat(0.0); 2]; T];
+                let mut total = [f32x4_splat(0.0); 2];
                 for k in 0..cols {
                     // SAFETY: the caller's; `load` reads the eight weights of one column.
                     unsafe {
                         let w: [v128; 2] = load(group.add(k * ROWS * $bytes));
-                        for (t, total) in total.iter_mut().enumerate() {
-                            let x = v128_load32_splat(x.data.add(4 * (k * T + t)));
-                            total[0] = f32x4_madd(w[0], x, total[0]);
-                            total[1] = f32x4_madd(w[1], x, total[1]);
-                        }
+                        let x = v128_load32_splat(x.data.add(4 * k));
+                        total[0] = f32x4_madd(w[0], x, total[0]);
+                        total[1] = f32x4_madd(w[1], x, total[1]);
                     }
                 }
                 total
+            }
+
+            fn expanded_bytes(cols: usize) -> usize {
+                cols * ROWS * 4
+            }
+
+            #[inline(always)]
+            unsafe fn expand(group: *const u8, cols: usize, out: *mut u8) {
+                let load = $load;
+                for k in 0..cols {
+                    // SAFETY: the caller's.
+                    unsafe {
+                        let w: [v128; 2] = load(group.add(k * ROWS * $bytes));
+                        v128_store(out.add(32 * k), w[0]);
+                        v128_store(out.add(32 * k + 16), w[1]);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn tile<const T: usize>(expanded: *const u8, x: Group, cols: usize, total: *mut u8) {
+                let mut acc = [[f32x4_splat(0.0); 2]; T];
+                for k in 0..cols {
+                    // SAFETY: the caller's.
+                    unsafe {
+                        let w = [v128_load(expanded.add(32 * k)), v128_load(expanded.add(32 * k + 16))];
+                        for (t, acc) in acc.iter_mut().enumerate() {
+                            let x = v128_load32_splat(x.data.add(4 * (k * T + t)));
+                            acc[0] = f32x4_madd(w[0], x, acc[0]);
+                            acc[1] = f32x4_madd(w[1], x, acc[1]);
+                        }
+                    }
+                }
+                for (t, acc) in acc.into_iter().enumerate() {
+                    // SAFETY: 32 T bytes.
+                    unsafe {
+                        v128_store(total.add(32 * t), acc[0]);
+                        v128_store(total.add(32 * t + 16), acc[1]);
+                    }
+                }
             }
         }
     };

@@ -14,6 +14,7 @@
 //!
 //! Q8_0 has in place of low and high, for each quad and half of the rows, 4 rows of columns (0, 2), then of (1, 3).
 
+use std::hint::black_box;
 use std::marker::PhantomData;
 
 use super::formats::{Quantized, Scales};
@@ -26,20 +27,12 @@ use crate::num::v128::*;
 /// How codes and activations are multiplied. Both ways give the same integers.
 pub trait Dot {
     const INPUT: Input;
-    /// Bytes of a quad of activations.
-    const QUAD: usize;
-    type Weights: Copy;
-    type Activations: Copy;
+    /// Multiplications that a quad of columns takes; each reads four bytes of activations.
+    const STEPS: usize;
 
-    /// Four rows' quads, as bytes below 128.
-    fn weights(bytes: v128) -> Self::Weights;
-    /// # Safety
-    /// 16 readable bytes: four rows of columns (0, 2), then of (1, 3), signed.
-    unsafe fn signed_weights(p: *const u8) -> Self::Weights;
-    /// # Safety
-    /// QUAD readable bytes.
-    unsafe fn activations(p: *const u8) -> Self::Activations;
-    fn step(acc: v128, w: Self::Weights, x: Self::Activations) -> v128;
+    /// Four rows' quads, as bytes below 128, for each of the STEPS.
+    fn weights(bytes: v128) -> [v128; 2];
+    fn step(acc: v128, w: v128, x: v128) -> v128;
     /// Where the accumulators start: the splatted `minus_sum` of the panel times the zero point.
     fn start(minus_sum: v128, zero_shift: u32) -> v128;
     /// One i32 per row.
@@ -51,19 +44,10 @@ pub trait Dot {
 pub struct Bytes;
 impl Dot for Bytes {
     const INPUT: Input = Input::I8;
-    const QUAD: usize = 4;
-    type Weights = v128;
-    type Activations = v128;
+    const STEPS: usize = 1;
     #[inline(always)]
-    fn weights(bytes: v128) -> v128 {
-        bytes
-    }
-    unsafe fn signed_weights(_: *const u8) -> v128 {
-        unreachable!("signed bytes are no 7-bit operand")
-    }
-    #[inline(always)]
-    unsafe fn activations(p: *const u8) -> v128 {
-        unsafe { v128_load32_splat(p) }
+    fn weights(bytes: v128) -> [v128; 2] {
+        [bytes, bytes]
     }
     #[inline(always)]
     fn step(acc: v128, w: v128, x: v128) -> v128 {
@@ -79,29 +63,19 @@ impl Dot for Bytes {
     }
 }
 
-/// Dot product of i16 pairs into i32, for engines without relaxed SIMD and for signed bytes.
+/// Dot product of i16 pairs, columns (0, 2) and then (1, 3) of a quad, into i32: for engines without relaxed SIMD and for
+/// signed bytes.
 pub struct Pairs;
 impl Dot for Pairs {
     const INPUT: Input = Input::I16;
-    const QUAD: usize = 8;
-    type Weights = [v128; 2];
-    type Activations = [v128; 2];
+    const STEPS: usize = 2;
     #[inline(always)]
     fn weights(bytes: v128) -> [v128; 2] {
         [v128_and(bytes, u16x8_splat(0xff)), u16x8_shr(bytes, 8)]
     }
     #[inline(always)]
-    unsafe fn signed_weights(p: *const u8) -> [v128; 2] {
-        unsafe { [i16x8_load_extend_i8x8(p), i16x8_load_extend_i8x8(p.add(8))] }
-    }
-    #[inline(always)]
-    unsafe fn activations(p: *const u8) -> [v128; 2] {
-        unsafe { [v128_load32_splat(p), v128_load32_splat(p.add(4))] }
-    }
-    #[inline(always)]
-    fn step(acc: v128, w: [v128; 2], x: [v128; 2]) -> v128 {
-        let acc = i32x4_add(acc, i32x4_dot_i16x8(w[0], x[0]));
-        i32x4_add(acc, i32x4_dot_i16x8(w[1], x[1]))
+    fn step(acc: v128, w: v128, x: v128) -> v128 {
+        i32x4_add(acc, i32x4_dot_i16x8(w, x))
     }
     #[inline(always)]
     fn start(minus_sum: v128, zero_shift: u32) -> v128 {
@@ -153,12 +127,13 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
         }
     }
 
-    /// The weights of quad Q of rows 0-3 and 4-7; `p` at the low codes.
+    /// The weights of quad Q: for each step rows 0-3 and 4-7; `p` at the low codes.
     #[inline(always)]
-    unsafe fn quad<const Q: usize>(p: *const u8) -> [D::Weights; 2] {
+    unsafe fn quad<const Q: usize>(p: *const u8) -> [[v128; 2]; 2] {
         unsafe {
             if Self::SIGNED {
-                return [D::signed_weights(p.add(32 * Q)), D::signed_weights(p.add(32 * Q + 16))];
+                let w = |i: usize| i16x8_load_extend_i8x8(p.add(32 * Q + 8 * i));
+                return [[w(0), w(2)], [w(1), w(3)]];
             }
             let v = v128_load(p.add(16 * Q));
             let mask = u8x16_splat(15);
@@ -176,21 +151,89 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
                     *w = v128_or(*w, v128_and(high, u8x16_splat(bits << 4)));
                 }
             }
-            [D::weights(w[0]), D::weights(w[1])]
+            let [low, high] = [D::weights(w[0]), D::weights(w[1])];
+            [[low[0], high[0]], [low[1], high[1]]]
+        }
+    }
+
+    /// Minima of rows 0-3 and 4-7, as they are added to the products; of halves without their 2^112.
+    #[inline(always)]
+    unsafe fn minima(p: *const u8, head: [v128; 2], min_head: [v128; 2]) -> [v128; 2] {
+        unsafe {
+            let mins = Self::scales(p.add(Self::SCALE_BYTES / 2), min_head, false);
+            // The codes count from the zero point; what that stands for goes into the minimum.
+            let scales = if F::ZERO_SHIFT > 0 { Self::scales(p, head, false) } else { [f32x4_splat(0.0); 2] };
+            let zero = f32x4_splat((1 << F::ZERO_SHIFT) as f32);
+            std::array::from_fn(|h| {
+                if Self::HALVES {
+                    f32x4_madd(scales[h], zero, mins[h])
+                } else {
+                    f32x4_sub(f32x4_mul(scales[h], zero), mins[h])
+                }
+            })
         }
     }
 
     #[inline(always)]
-    unsafe fn step<const T: usize, const Q: usize>(acc: &mut [[v128; 2]; T], w: *const u8, x: *const u8) {
+    unsafe fn heads(w: &mut *const u8) -> [[v128; 2]; 2] {
         unsafe {
-            let [low, high] = Self::quad::<Q>(w);
-            for (t, acc) in acc.iter_mut().enumerate() {
-                let x = D::activations(x.add((Q * T + t) * D::QUAD));
-                acc[0] = D::step(acc[0], low, x);
-                acc[1] = D::step(acc[1], high, x);
+            let mut heads = [[f32x4_splat(0.0); 2]; 2];
+            if Self::HEAD_BYTES > 0 {
+                heads[0] = [v128_load(*w), v128_load(w.add(16))];
+                if Self::HAS_MIN {
+                    heads[1] = [v128_load(w.add(32)), v128_load(w.add(48))];
+                }
+                *w = w.add(Self::HEAD_BYTES);
+            }
+            heads
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn step<const Q: usize>(acc: &mut [v128; 2], w: *const u8, x: *const u8) {
+        unsafe {
+            let w = Self::quad::<Q>(w);
+            for s in 0..D::STEPS {
+                let x = v128_load32_splat(x.add((Q * D::STEPS + s) * 4));
+                acc[0] = D::step(acc[0], w[s][0], x);
+                acc[1] = D::step(acc[1], w[s][1], x);
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn expand_quad<const Q: usize>(w: *const u8, out: *mut u8) {
+        unsafe {
+            let w = Self::quad::<Q>(w);
+            for s in 0..D::STEPS {
+                let out = out.add((Q * D::STEPS + s) * 32);
+                v128_store(out, w[s][0]);
+                v128_store(out.add(16), w[s][1]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn start(minus_sum: *const u32) -> v128 {
+        unsafe {
+            if F::ZERO_SHIFT == 0 {
+                i32x4_splat(0)
+            } else {
+                D::start(v128_load32_splat(minus_sum.cast()), F::ZERO_SHIFT)
+            }
+        }
+    }
+
+    /// Scales, sums and starts of a panel's group as this format reads them.
+    #[inline(always)]
+    fn panel(x: Group) -> (*const f32, *const f32, *const u32) {
+        let (scale, sum) = if Self::HALVES { (x.half_scale, x.half_scaled_sum) } else { (x.scale, x.scaled_sum) };
+        (scale, sum, if Self::PARTS == 2 { x.minus_sum16 } else { x.minus_sum32 })
+    }
+
+    const EXPANDED_SCALES: usize = 32 * Self::PARTS;
+    const EXPANDED_MINIMA: usize = if Self::HAS_MIN { 32 } else { 0 };
+    const EXPANDED_BLOCK: usize = Self::EXPANDED_SCALES + Self::EXPANDED_MINIMA + 256 * D::STEPS;
 }
 
 impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
@@ -238,90 +281,145 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
     }
 
     #[inline(always)]
-    unsafe fn tile<const T: usize>(group: *const u8, x: Group, cols: usize) -> [[v128; 2]; T] {
+    unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2] {
         unsafe {
-            let zero = f32x4_splat(0.0);
-            let mut total = [[zero; 2]; T];
-            let mut w = group;
-            let mut data = x.data;
-            let (mut scale, mut sum) =
-                if Self::HALVES { (x.half_scale, x.half_scaled_sum) } else { (x.scale, x.scaled_sum) };
-            let mut minus_sum = if Self::PARTS == 2 { x.minus_sum16 } else { x.minus_sum32 };
+            let mut total = [f32x4_splat(0.0); 2];
+            let (mut w, mut data) = (group, x.data);
+            let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
             for _ in 0..cols / (32 * Self::SUBS) {
-                let (mut head, mut min_head) = ([zero; 2], [zero; 2]);
-                if Self::HEAD_BYTES > 0 {
-                    head = [v128_load(w), v128_load(w.add(16))];
-                    if Self::HAS_MIN {
-                        min_head = [v128_load(w.add(32)), v128_load(w.add(48))];
-                    }
-                    w = w.add(Self::HEAD_BYTES);
-                }
+                let [head, min_head] = Self::heads(&mut w);
                 for _ in 0..Self::SUBS {
                     let codes = w.add(Self::SCALE_BYTES);
                     if Self::HAS_MIN {
-                        let mut mins = Self::scales(w.add(Self::SCALE_BYTES / 2), min_head, false);
-                        if F::ZERO_SHIFT > 0 {
-                            // The codes count from the zero point; what it stands for goes into the minimum.
-                            let s = Self::scales(w, head, false);
-                            let zero = (1 << F::ZERO_SHIFT) as f32;
-                            let zero = f32x4_splat(if Self::HALVES { zero } else { -zero });
-                            for h in 0..2 {
-                                mins[h] = f32x4_madd(s[h], zero, mins[h]);
-                            }
-                        }
-                        for (t, total) in total.iter_mut().enumerate() {
-                            let sum = v128_load32_splat(sum.add(t).cast());
-                            for (total, min) in total.iter_mut().zip(mins) {
-                                *total = if matches!(F::SCALES, Scales::HalfMin) {
-                                    f32x4_madd(min, sum, *total)
-                                } else {
-                                    f32x4_sub(*total, f32x4_mul(min, sum))
-                                };
-                            }
+                        let minima = Self::minima(w, head, min_head);
+                        let sum = v128_load32_splat(sum.cast());
+                        for h in 0..2 {
+                            total[h] = f32x4_madd(minima[h], sum, total[h]);
                         }
                     }
-                    let mut acc = [[i32x4_splat(0); 2]; T];
-                    let start = |acc: &mut [[v128; 2]; T], at: *const u32| {
-                        for (t, acc) in acc.iter_mut().enumerate() {
-                            *acc = [if F::ZERO_SHIFT == 0 {
-                                i32x4_splat(0)
-                            } else {
-                                D::start(v128_load32_splat(at.add(t).cast()), F::ZERO_SHIFT)
-                            }; 2];
-                        }
-                    };
-                    let mut finish = |acc: &[[v128; 2]; T], part: usize| {
+                    let x = v128_load32_splat(scale.cast());
+                    let mut finish = |acc: [v128; 2], part: usize| {
                         let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2);
-                        for t in 0..T {
-                            let x = v128_load32_splat(scale.add(t).cast());
-                            for h in 0..2 {
-                                let dot = f32x4_convert_i32x4(D::sum(acc[t][h]));
-                                total[t][h] = f32x4_madd(dot, f32x4_mul(s[h], x), total[t][h]);
-                            }
+                        for h in 0..2 {
+                            let dot = f32x4_convert_i32x4(D::sum(acc[h]));
+                            total[h] = f32x4_madd(dot, f32x4_mul(s[h], x), total[h]);
                         }
                     };
-                    start(&mut acc, minus_sum);
-                    Self::step::<T, 0>(&mut acc, codes, data);
-                    Self::step::<T, 1>(&mut acc, codes, data);
-                    Self::step::<T, 2>(&mut acc, codes, data);
-                    Self::step::<T, 3>(&mut acc, codes, data);
+                    let mut acc = [Self::start(minus_sum); 2];
+                    Self::step::<0>(&mut acc, codes, data);
+                    Self::step::<1>(&mut acc, codes, data);
+                    Self::step::<2>(&mut acc, codes, data);
+                    Self::step::<3>(&mut acc, codes, data);
                     if Self::PARTS == 2 {
-                        finish(&acc, 0);
-                        start(&mut acc, minus_sum.add(T));
+                        finish(acc, 0);
+                        acc = [Self::start(minus_sum.add(1)); 2];
                     }
-                    Self::step::<T, 4>(&mut acc, codes, data);
-                    Self::step::<T, 5>(&mut acc, codes, data);
-                    Self::step::<T, 6>(&mut acc, codes, data);
-                    Self::step::<T, 7>(&mut acc, codes, data);
-                    finish(&acc, Self::PARTS - 1);
+                    Self::step::<4>(&mut acc, codes, data);
+                    Self::step::<5>(&mut acc, codes, data);
+                    Self::step::<6>(&mut acc, codes, data);
+                    Self::step::<7>(&mut acc, codes, data);
+                    finish(acc, Self::PARTS - 1);
                     w = w.add(Self::BLOCK_BYTES);
-                    data = data.add(8 * T * D::QUAD);
-                    scale = scale.add(T);
-                    sum = sum.add(T);
-                    minus_sum = minus_sum.add(T * Self::PARTS);
+                    data = data.add(32 * D::STEPS);
+                    scale = scale.add(1);
+                    sum = sum.add(1);
+                    minus_sum = minus_sum.add(Self::PARTS);
                 }
             }
             total
+        }
+    }
+
+    fn expanded_bytes(cols: usize) -> usize {
+        cols / 32 * Self::EXPANDED_BLOCK
+    }
+
+    #[inline(always)]
+    unsafe fn expand(group: *const u8, cols: usize, out: *mut u8) {
+        unsafe {
+            let (mut w, mut out) = (group, out);
+            for _ in 0..cols / (32 * Self::SUBS) {
+                let [head, min_head] = Self::heads(&mut w);
+                for _ in 0..Self::SUBS {
+                    for part in 0..Self::PARTS {
+                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2);
+                        v128_store(out.add(32 * part), s[0]);
+                        v128_store(out.add(32 * part + 16), s[1]);
+                    }
+                    out = out.add(Self::EXPANDED_SCALES);
+                    if Self::HAS_MIN {
+                        let minima = Self::minima(w, head, min_head);
+                        v128_store(out, minima[0]);
+                        v128_store(out.add(16), minima[1]);
+                        out = out.add(Self::EXPANDED_MINIMA);
+                    }
+                    let codes = w.add(Self::SCALE_BYTES);
+                    Self::expand_quad::<0>(codes, out);
+                    Self::expand_quad::<1>(codes, out);
+                    Self::expand_quad::<2>(codes, out);
+                    Self::expand_quad::<3>(codes, out);
+                    Self::expand_quad::<4>(codes, out);
+                    Self::expand_quad::<5>(codes, out);
+                    Self::expand_quad::<6>(codes, out);
+                    Self::expand_quad::<7>(codes, out);
+                    out = out.add(256 * D::STEPS);
+                    w = w.add(Self::BLOCK_BYTES);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const T: usize>(expanded: *const u8, x: Group, cols: usize, total: *mut u8) {
+        unsafe {
+            let (mut w, mut data) = (expanded, x.data);
+            let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
+            // An opaque count keeps the steps a loop. Unrolled, they become one block, which LLVM orders accumulator by
+            // accumulator, so that all weights and activations are spilled in between.
+            let steps = black_box(8 * D::STEPS / Self::PARTS);
+            for t in 0..2 * T {
+                v128_store(total.add(16 * t), f32x4_splat(0.0));
+            }
+            for _ in 0..cols / 32 {
+                let scales = w;
+                w = w.add(Self::EXPANDED_SCALES);
+                if Self::HAS_MIN {
+                    let minima = [v128_load(w), v128_load(w.add(16))];
+                    for t in 0..T {
+                        let sum = v128_load32_splat(sum.add(t).cast());
+                        for h in 0..2 {
+                            let total = total.add(32 * t + 16 * h);
+                            v128_store(total, f32x4_madd(minima[h], sum, v128_load(total)));
+                        }
+                    }
+                    w = w.add(Self::EXPANDED_MINIMA);
+                }
+                for part in 0..Self::PARTS {
+                    let mut acc: [[v128; 2]; T] = std::array::from_fn(|t| [Self::start(minus_sum.add(t)); 2]);
+                    for _ in 0..steps {
+                        let weights = [v128_load(w), v128_load(w.add(16))];
+                        for (t, acc) in acc.iter_mut().enumerate() {
+                            let x = v128_load32_splat(data.add(4 * t));
+                            acc[0] = D::step(acc[0], weights[0], x);
+                            acc[1] = D::step(acc[1], weights[1], x);
+                        }
+                        w = w.add(32);
+                        data = data.add(4 * T);
+                    }
+                    let s = [v128_load(scales.add(32 * part)), v128_load(scales.add(32 * part + 16))];
+                    for t in 0..T {
+                        let x = v128_load32_splat(scale.add(t).cast());
+                        for h in 0..2 {
+                            let total = total.add(32 * t + 16 * h);
+                            let dot = f32x4_convert_i32x4(D::sum(acc[t][h]));
+                            v128_store(total, f32x4_madd(dot, f32x4_mul(s[h], x), v128_load(total)));
+                        }
+                    }
+                    minus_sum = minus_sum.add(T);
+                }
+                scale = scale.add(T);
+                sum = sum.add(T);
+            }
         }
     }
 }

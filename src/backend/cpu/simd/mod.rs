@@ -28,11 +28,27 @@ pub trait Kernel {
     /// One row of a group back to floats.
     fn unpack(group: &[u8], row: usize, out: &mut [f32]);
 
-    /// The products of a group's eight rows with T tokens.
+    /// The products of a group's eight rows with one token: unpacks as it goes.
     ///
     /// # Safety
-    /// `group` points to `group_bytes(cols)` bytes; `x` to a group of T tokens of as many columns, in the form INPUT.
-    unsafe fn tile<const T: usize>(group: *const u8, x: Group, cols: usize) -> [[v128; 2]; T];
+    /// `group` points to `group_bytes(cols)` bytes; `x` to a group of one token of as many columns, in the form INPUT.
+    unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2];
+
+    /// Bytes of a group that is unpacked for many tokens; a multiple of 16.
+    fn expanded_bytes(cols: usize) -> usize;
+
+    /// Unpacks a group.
+    ///
+    /// # Safety
+    /// `group` points to `group_bytes(cols)` bytes, `out` to `expanded_bytes(cols)`.
+    unsafe fn expand(group: *const u8, cols: usize, out: *mut u8);
+
+    /// The products of an unpacked group's rows with T tokens.
+    ///
+    /// # Safety
+    /// `expanded` is as `expand` left it; `x` points to a group of T tokens; `total` to 32 T bytes for the sums of each
+    /// token.
+    unsafe fn tile<const T: usize>(expanded: *const u8, x: Group, cols: usize, total: *mut u8);
 }
 
 /// Calls a generic function with the kernel of a format.
