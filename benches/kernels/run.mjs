@@ -1,0 +1,100 @@
+#!/usr/bin/env node
+// The CPU backend alone: node benches/kernels/run.mjs [--formats Q4_0,Q8_0] [--node] [--features relaxed,plain] [--products]
+//
+// Builds both flavours and times, on the shapes of SmolLM2-135M (512 columns in place of 576 for the K formats), decode
+// at position 128 and prefill of 128 tokens; with --products also each matrix shape. In Chromium (playwright-core of
+// benches/web) by the clock; with --node in Node's V8 by processor time, which a busy machine disturbs less.
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+
+const ROOT = path.join(import.meta.dirname, '../..');
+const GGML = { F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, Q4_K: 12, Q5_K: 13, Q6_K: 14, BF16: 30 };
+const FLAGS = { relaxed: '+simd128,+relaxed-simd', plain: '+simd128' };
+const option = (name, otherwise) => {
+  const i = process.argv.indexOf('--' + name);
+  return i < 0 ? otherwise : process.argv[i + 1];
+};
+const formats = option('formats', 'Q4_0,Q8_0,Q4_K,Q5_0,Q6_K,F16').split(',');
+const flavours = option('features', 'relaxed,plain').split(',');
+const inNode = process.argv.includes('--node');
+if (inNode && flavours.includes('relaxed') && !process.execArgv.join().includes('relaxed')) {
+  execFileSync(process.execPath, ['--experimental-wasm-relaxed-simd', ...process.argv.slice(1)], { stdio: 'inherit' });
+  process.exit();
+}
+
+function build(flavour) {
+  const target = path.join(ROOT, 'target/bench-' + flavour);
+  execFileSync('cargo', ['build', '-q', '-p', 'kernels-bench', '--profile', 'web', '--target', 'wasm32-unknown-unknown', '--target-dir', target], {
+    cwd: ROOT,
+    stdio: 'inherit',
+    env: { ...process.env, RUSTFLAGS: '-C target-feature=' + FLAGS[flavour] },
+  });
+  return fs.readFileSync(path.join(target, 'wasm32-unknown-unknown/web/kernels_bench.wasm')).toString('base64');
+}
+
+// Runs where the measurement is taken; `now` in milliseconds.
+async function measure({ binaries, formats, GGML, products }, now) {
+  const best = (runs, f) => {
+    let least = Infinity;
+    for (let i = 0; i < runs; i++) {
+      const t = now();
+      f(i);
+      least = Math.min(least, now() - t);
+    }
+    return least;
+  };
+  const rows = [];
+  for (const format of formats) {
+    for (const [flavour, base64] of Object.entries(binaries)) {
+      const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+      const wasm = (await WebAssembly.instantiate(bytes)).instance.exports;
+      const hidden = format.endsWith('K') ? 512 : 576;
+      const [heads, kvHeads, layers, ffn, vocab] = [hidden / 64, hidden === 576 ? 3 : 2, 30, 1536, 49152];
+      const kv = kvHeads * 64;
+      const weights = wasm.model(GGML[format], hidden, ffn, heads, kvHeads, layers, vocab);
+      wasm.forward(128, 0);
+      for (let i = 0; i < 4; i++) wasm.forward(1, 128 + i);
+      const prefill = best(6, () => wasm.forward(128, 0));
+      const decode = best(40, (i) => wasm.forward(1, 128 + i));
+      const layer = 2 * hidden * hidden + 2 * kv * hidden + 3 * ffn * hidden;
+      const macs = 128 * layers * layer + vocab * hidden;
+      rows.push({ format, flavour, what: 'model', prefill: 128e3 / prefill, gmacs: macs / prefill / 1e6, decode: 1e3 / decode, gbs: weights / decode / 1e6 });
+      if (!products) continue;
+      for (const [r, c] of [[hidden, hidden], [kv, hidden], [ffn, hidden], [hidden, ffn], [vocab, hidden]]) {
+        const copies = Math.max(1, Math.round(5e7 / (r * c)));
+        const size = wasm.matrices(GGML[format], r, c, copies);
+        const one = best(8, () => wasm.products(1));
+        const many = best(3, () => wasm.products(32));
+        rows.push({ format, flavour, what: `${r}x${c}`, prefill: NaN, gmacs: (32 * copies * r * c) / many / 1e6, decode: NaN, gbs: size / one / 1e6 });
+      }
+    }
+  }
+  return rows;
+}
+
+const work = { binaries: Object.fromEntries(flavours.map((f) => [f, build(f)])), formats, GGML, products: process.argv.includes('--products') };
+let rows;
+if (inNode) {
+  rows = await measure(work, () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1e3;
+  });
+} else {
+  const { chromium } = await import(path.join(ROOT, 'benches/web/node_modules/playwright-core/index.mjs'));
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] });
+  const page = await browser.newPage();
+  const code = `${measure}; onmessage = async ({ data }) => postMessage(await measure(data, () => performance.now()));`;
+  rows = await page.evaluate(({ work, code }) => {
+    const worker = new Worker(URL.createObjectURL(new Blob([code], { type: 'text/javascript' })));
+    return new Promise((ok, no) => {
+      worker.onmessage = (e) => ok(e.data);
+      worker.onerror = (e) => no(new Error(e.message));
+      worker.postMessage(work);
+    });
+  }, { work, code });
+  await browser.close();
+}
+const cell = (x, digits) => (Number.isNaN(x) ? '' : x.toFixed(digits)).padStart(9);
+console.log('format flavour what        tok/s:  prefill   GMAC/s   decode     GB/s');
+for (const r of rows) console.log(r.format.padEnd(7) + r.flavour.padEnd(8) + r.what.padEnd(19) + cell(r.prefill, 0) + cell(r.gmacs, 1) + cell(r.decode, 1) + cell(r.gbs, 1));
