@@ -2,6 +2,8 @@
 //! portable lane loops, so that every kernel is tested on the machine it is written on. Loads and stores need no
 //! alignment.
 //!
+//! `f32x4_max` and `f32x4_min` are the pseudo ones, one instruction each, whose NaNs are nobody's concern here.
+//!
 //! The relaxed instructions have one portable meaning here: `dot_i8x16_i7x16` is only called with a second operand below
 //! 128, where all engines agree.
 
@@ -19,11 +21,12 @@ pub use wasm::*;
 mod wasm {
     use core::arch::wasm32::{self as w, i8x16_shuffle};
     pub use core::arch::wasm32::{
-        f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_max, f32x4_min, f32x4_mul,
-        f32x4_nearest, f32x4_neg, f32x4_splat, f32x4_sub, i8x16_narrow_i16x8, i16x8_add, i16x8_narrow_i32x4, i16x8_shl,
-        i32x4_add, i32x4_dot_i16x8, i32x4_extadd_pairwise_i16x8, i32x4_extend_high_i16x8, i32x4_extend_low_i16x8,
-        i32x4_extract_lane, i32x4_shl, i32x4_shr, i32x4_splat, i32x4_sub, i32x4_trunc_sat_f32x4, u8x16_splat,
-        u16x8_shr, u16x8_splat, u32x4_extend_high_u16x8, u32x4_extend_low_u16x8, v128, v128_and, v128_or,
+        f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_mul, f32x4_neg,
+        f32x4_pmax as f32x4_max, f32x4_pmin as f32x4_min, f32x4_splat, f32x4_sub, i8x16_narrow_i16x8, i16x8_add,
+        i16x8_narrow_i32x4, i16x8_shl, i32x4_add, i32x4_dot_i16x8, i32x4_extadd_pairwise_i16x8,
+        i32x4_extend_high_i16x8, i32x4_extend_low_i16x8, i32x4_extract_lane, i32x4_shl, i32x4_shr, i32x4_splat,
+        i32x4_sub, u8x16_splat, u16x8_shr, u16x8_splat, u32x4_extend_high_u16x8, u32x4_extend_low_u16x8, v128,
+        v128_and, v128_or,
     };
 
     /// # Safety
@@ -147,15 +150,13 @@ mod portable {
         f32x4_sub(a, b) f32s from_f32s a - b;
         f32x4_mul(a, b) f32s from_f32s a * b;
         f32x4_div(a, b) f32s from_f32s a / b;
-        f32x4_max(a, b) f32s from_f32s a.max(b);
-        f32x4_min(a, b) f32s from_f32s a.min(b);
+        f32x4_max(a, b) f32s from_f32s if a < b { b } else { a };
+        f32x4_min(a, b) f32s from_f32s if b < a { b } else { a };
     }
     lanewise! {
         f32x4_abs(a) f32s from_f32s a.abs();
         f32x4_neg(a) f32s from_f32s -a;
-        f32x4_nearest(a) f32s from_f32s a.round_ties_even();
         f32x4_convert_i32x4(a) i32s from_f32s a as f32;
-        i32x4_trunc_sat_f32x4(a) f32s from_i32s a as i32;
     }
 
     macro_rules! splats {
@@ -297,3 +298,23 @@ pub fn f32x4_sum(v: v128) -> f32 {
     (f32x4_extract_lane::<0>(v) + f32x4_extract_lane::<2>(v))
         + (f32x4_extract_lane::<1>(v) + f32x4_extract_lane::<3>(v))
 }
+
+/// The greatest of the four lanes.
+#[inline(always)]
+pub fn f32x4_greatest(v: v128) -> f32 {
+    // Not f32::max, which is a call in WebAssembly.
+    let max = |a, b| if a < b { b } else { a };
+    let low = max(f32x4_extract_lane::<0>(v), f32x4_extract_lane::<1>(v));
+    max(low, max(f32x4_extract_lane::<2>(v), f32x4_extract_lane::<3>(v)))
+}
+
+/// The nearest integers, ties to even, of numbers within +-2^22: as floats and as i32. Adding and
+/// subtracting takes two instructions; engines need ten to saturate a conversion.
+#[inline(always)]
+pub fn f32x4_round_i32x4(v: v128) -> (v128, v128) {
+    let sum = f32x4_add(v, f32x4_splat(ROUNDER));
+    (f32x4_sub(sum, f32x4_splat(ROUNDER)), i32x4_sub(sum, i32x4_splat(ROUNDER.to_bits() as i32)))
+}
+
+/// From here to 2^24 floats are the integers.
+const ROUNDER: f32 = 12_582_912.0;

@@ -1,6 +1,7 @@
 //! Causal attention of the batch's queries over the cache. Keys and values of a head are read once for up to four of the
 //! queries that share it.
 
+use super::kv_cache::BLOCK;
 use super::memory::reserve;
 use super::{CpuBackend, math};
 use crate::Result;
@@ -16,7 +17,7 @@ impl CpuBackend {
             LayerKind::Local => spec.sliding_window.unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
-        let need = 4 * (batch.start + batch.tokens).next_multiple_of(8) + 4 * dim;
+        let need = 4 * (batch.start + batch.tokens).next_multiple_of(BLOCK) + 4 * (dim + BLOCK);
         if batch.scores.len() < need {
             let more = need - batch.scores.len();
             reserve(&mut batch.scores, more, "attention scores")?;
@@ -43,10 +44,10 @@ impl CpuBackend {
                     scratch: &mut batch.scores,
                 };
                 match rows {
-                    4 => tile.run::<4>(),
-                    3 => tile.run::<3>(),
-                    2 => tile.run::<2>(),
-                    _ => tile.run::<1>(),
+                    4 => tile.run::<4, 2>(),
+                    3 => tile.run::<3, 4>(),
+                    2 => tile.run::<2, 4>(),
+                    _ => tile.run::<1, 4>(),
                 }
                 i += rows;
             }
@@ -70,47 +71,45 @@ struct Tile<'a> {
     window: usize,
     queries: &'a [f32],
     out: &'a mut [f32],
-    /// The queries as `[dim][R]`, then the scores as `[R][positions]`.
+    /// The queries as `[dim][R]`, then the scores as `[R][positions]`, from the first block that is seen.
     scratch: &'a mut [f32],
 }
 
 impl Tile<'_> {
-    fn run<const R: usize>(&mut self) {
+    /// W vectors of four positions, and then of four dimensions, against R queries at a time; R (W + 1) + 1 is at most 16,
+    /// the registers there are.
+    fn run<const R: usize, const W: usize>(&mut self) {
         let dim = self.dim;
-        // The blocks of eight positions that any of the queries sees.
-        let first = self.ends[0].saturating_sub(self.window) / 8 * 8;
-        let end = self.ends[R - 1].next_multiple_of(8);
-        let len = end - first;
+        // Whole blocks of the positions that any of the queries sees.
+        let first = self.ends[0].saturating_sub(self.window) / BLOCK * BLOCK;
+        let len = (self.ends[R - 1] - first).next_multiple_of(BLOCK);
         let (query, scores) = self.scratch.split_at_mut(4 * dim);
         for r in 0..R {
             for (q, &x) in query[r..].iter_mut().step_by(R).zip(&self.queries[self.offsets[r]..][..dim]) {
                 *q = x * self.scale;
             }
         }
-        // The cache ends with a whole block of 4; of its last block of 8 only the first half may be there.
-        let blocks = self.keys.len() / (4 * dim);
-        for at in (first..end).step_by(8) {
-            let mut acc = [[f32x4_splat(0.0); 2]; R];
-            let low = self.keys[at * dim..][..4 * dim].as_ptr().cast::<u8>();
-            let second = if at / 4 + 1 < blocks { at + 4 } else { at };
-            let high = self.keys[second * dim..][..4 * dim].as_ptr().cast::<u8>();
+        for at in (0..len).step_by(4 * W) {
+            let keys = &self.keys[(first + at) * dim..][..4 * W * dim];
+            let mut acc = [[f32x4_splat(0.0); W]; R];
             for d in 0..dim {
-                // SAFETY: both blocks hold `4 dim` floats, `query` `R dim`.
+                // SAFETY: W blocks of `4 dim` keys, and `R dim` of the queries.
                 unsafe {
-                    let (low, high) = (v128_load(low.add(16 * d)), v128_load(high.add(16 * d)));
+                    let keys: [v128; W] =
+                        std::array::from_fn(|w| v128_load(keys.as_ptr().add(4 * (w * dim + d)).cast()));
                     for (r, acc) in acc.iter_mut().enumerate() {
-                        let q = v128_load32_splat(query.as_ptr().cast::<u8>().add(4 * (d * R + r)));
-                        acc[0] = f32x4_madd(low, q, acc[0]);
-                        acc[1] = f32x4_madd(high, q, acc[1]);
+                        let q = v128_load32_splat(query.as_ptr().add(d * R + r).cast());
+                        for w in 0..W {
+                            acc[w] = f32x4_madd(keys[w], q, acc[w]);
+                        }
                     }
                 }
             }
             for (r, acc) in acc.into_iter().enumerate() {
-                let place = &mut scores[r * len + at - first..][..8];
-                // SAFETY: eight floats.
-                unsafe {
-                    v128_store(place.as_mut_ptr().cast(), acc[0]);
-                    v128_store(place[4..].as_mut_ptr().cast(), acc[1]);
+                let place = &mut scores[r * len + at..][..4 * W];
+                for (place, acc) in place.chunks_exact_mut(4).zip(acc) {
+                    // SAFETY: four floats.
+                    unsafe { v128_store(place.as_mut_ptr().cast(), acc) };
                 }
             }
         }
@@ -122,46 +121,69 @@ impl Tile<'_> {
             row[..seen.start].fill(0.0);
             row[seen.end..].fill(0.0);
         }
-        let last = self.ends[R - 1];
-        let scores = scores.as_ptr();
+        let seen = Seen {
+            values: &self.values[first * dim..self.ends[R - 1] * dim],
+            dim,
+            scores: &scores[..R * len],
+            len,
+            inverse,
+        };
         let mut d = 0;
-        while d < dim {
-            let wide = dim - d >= 8;
-            let mut acc = [[f32x4_splat(0.0); 2]; R];
-            if wide {
-                let values = self.values[first * dim + d..(last - 1) * dim + d + 8].as_ptr();
-                for p in 0..last - first {
-                    // SAFETY: eight floats of each position in the slice; R rows of `len` scores.
-                    unsafe {
-                        let v = values.add(p * dim).cast::<u8>();
-                        let (low, high) = (v128_load(v), v128_load(v.add(16)));
-                        for (r, acc) in acc.iter_mut().enumerate() {
-                            let s = v128_load32_splat(scores.add(r * len + p).cast());
-                            acc[0] = f32x4_madd(low, s, acc[0]);
-                            acc[1] = f32x4_madd(high, s, acc[1]);
-                        }
-                    }
-                }
-            }
+        while d + 4 * W <= dim {
+            seen.weighted::<W>(d, self.out, &self.offsets);
+            d += 4 * W;
+        }
+        while d + 4 <= dim {
+            seen.weighted::<1>(d, self.out, &self.offsets);
+            d += 4;
+        }
+        for d in d..dim {
             for r in 0..R {
-                let out = &mut self.out[self.offsets[r] + d..self.offsets[r] + dim.min(d + 8)];
-                if wide {
-                    let factor = f32x4_splat(inverse[r]);
-                    // SAFETY: eight floats.
-                    unsafe {
-                        v128_store(out.as_mut_ptr().cast(), f32x4_mul(acc[r][0], factor));
-                        v128_store(out[4..].as_mut_ptr().cast(), f32x4_mul(acc[r][1], factor));
-                    }
-                } else {
-                    for (i, out) in out.iter_mut().enumerate() {
-                        // SAFETY: R rows of `len` scores.
-                        let score = |p: usize| unsafe { *scores.add(r * len + p) };
-                        *out = (first..last).map(|p| self.values[p * dim + d + i] * score(p - first)).sum::<f32>()
-                            * inverse[r];
+                let weighted = seen.values[d..].iter().step_by(dim).zip(&seen.scores[r * len..]).map(|(v, s)| v * s);
+                self.out[self.offsets[r] + d] = weighted.sum::<f32>() * inverse[r];
+            }
+        }
+    }
+}
+
+/// Values and their weights.
+struct Seen<'a, const R: usize> {
+    /// `[position][dim]`
+    values: &'a [f32],
+    dim: usize,
+    /// `[R][len]`
+    scores: &'a [f32],
+    len: usize,
+    /// What makes each row of scores sum to 1.
+    inverse: [f32; R],
+}
+
+impl<const R: usize> Seen<'_, R> {
+    /// Sums of the dimensions d..d + 4 W.
+    #[inline(always)]
+    fn weighted<const W: usize>(&self, d: usize, out: &mut [f32], offsets: &[usize; 4]) {
+        let mut acc = [[f32x4_splat(0.0); W]; R];
+        let positions = self.values.len() / self.dim;
+        assert!(d + 4 * W <= self.dim && positions <= self.len && self.scores.len() >= R * self.len);
+        for p in 0..positions {
+            // SAFETY: position p has `dim` values and, in each row, a score.
+            unsafe {
+                let values = self.values.as_ptr().add(p * self.dim + d);
+                let values: [v128; W] = std::array::from_fn(|w| v128_load(values.add(4 * w).cast()));
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let s = v128_load32_splat(self.scores.as_ptr().add(r * self.len + p).cast());
+                    for w in 0..W {
+                        acc[w] = f32x4_madd(values[w], s, acc[w]);
                     }
                 }
             }
-            d += 8;
+        }
+        for r in 0..R {
+            let out = &mut out[offsets[r] + d..][..4 * W];
+            for (out, acc) in out.chunks_exact_mut(4).zip(acc[r]) {
+                // SAFETY: four floats.
+                unsafe { v128_store(out.as_mut_ptr().cast(), f32x4_mul(acc, f32x4_splat(self.inverse[r]))) };
+            }
         }
     }
 }

@@ -9,11 +9,14 @@ use crate::backend::spec::DecoderSpec;
 
 const FIRST_POSITIONS: usize = 256;
 
+/// Positions that attention may read together, those behind the last being any numbers.
+pub const BLOCK: usize = 16;
+
 pub struct KvCache {
     kv_heads: usize,
     dim: usize,
     context: usize,
-    /// Positions all layers have room for; a multiple of 4.
+    /// Positions all layers have room for; a multiple of BLOCK.
     capacity: usize,
     /// Positions that hold something.
     pub len: usize,
@@ -66,7 +69,7 @@ impl KvCache {
             return Ok(());
         }
         let doubled = (self.capacity * 2).max(FIRST_POSITIONS).min(self.context);
-        let capacity = positions.max(doubled).next_multiple_of(4);
+        let capacity = positions.max(doubled).next_multiple_of(BLOCK);
         for layer in &mut self.layers {
             layer.grow(capacity, self.kv_heads, self.dim)?;
         }
@@ -89,7 +92,7 @@ impl KvCache {
         }
     }
 
-    /// All keys and values of one head; whole blocks of 4 positions, the unused ones being any numbers.
+    /// All keys and values of one head, whole BLOCKs.
     pub fn head(&self, layer: usize, kv_head: usize) -> (&[f32], &[f32]) {
         let layer = &self.layers[layer];
         let stride = layer.capacity * self.dim;

@@ -8,7 +8,7 @@ use crate::num::v128::*;
 #[inline(always)]
 fn exp(x: v128) -> v128 {
     let x = f32x4_min(f32x4_max(x, f32x4_splat(-87.0)), f32x4_splat(87.0));
-    let n = f32x4_nearest(f32x4_mul(x, f32x4_splat(std::f32::consts::LOG2_E)));
+    let (n, exponent) = f32x4_round_i32x4(f32x4_mul(x, f32x4_splat(std::f32::consts::LOG2_E)));
     // ln 2 in two parts, the first with few enough bits for n times it to be exact.
     let r = f32x4_sub(x, f32x4_mul(n, f32x4_splat(0.693_359_4)));
     let r = f32x4_sub(r, f32x4_mul(n, f32x4_splat(-2.121_944_4e-4)));
@@ -16,7 +16,7 @@ fn exp(x: v128) -> v128 {
     for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = f32x4_madd(p, r, f32x4_splat(c));
     }
-    i32x4_add(p, i32x4_shl(i32x4_trunc_sat_f32x4(n), 23))
+    i32x4_add(p, i32x4_shl(exponent, 23))
 }
 
 /// The vectors of a slice; the last may be padded with `pad`, whose results are dropped.
@@ -119,10 +119,7 @@ pub fn softmax_unscaled(row: &mut [f32]) -> f32 {
         },
         f32::NEG_INFINITY,
     );
-    let max = f32x4_extract_lane::<0>(max)
-        .max(f32x4_extract_lane::<1>(max))
-        .max(f32x4_extract_lane::<2>(max).max(f32x4_extract_lane::<3>(max)));
-    let max = f32x4_splat(max);
+    let max = f32x4_splat(f32x4_greatest(max));
     let mut sum = f32x4_splat(0.0);
     map(
         row,

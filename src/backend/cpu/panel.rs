@@ -122,11 +122,9 @@ impl Panel {
             for &x in &x[1..] {
                 max = f32x4_max(max, f32x4_abs(x));
             }
-            let max = f32x4_extract_lane::<0>(max)
-                .max(f32x4_extract_lane::<1>(max))
-                .max(f32x4_extract_lane::<2>(max).max(f32x4_extract_lane::<3>(max)));
+            let max = f32x4_greatest(max);
             let inverse = f32x4_splat(if max > 0.0 { 127.0 / max } else { 0.0 });
-            let q = |i: usize| i32x4_trunc_sat_f32x4(f32x4_nearest(f32x4_mul(x[i], inverse)));
+            let q = |i: usize| f32x4_round_i32x4(f32x4_mul(x[i], inverse)).1;
             let q: [v128; 4] = std::array::from_fn(|i| i16x8_narrow_i32x4(q(2 * i), q(2 * i + 1)));
             // Sums of columns (0-1, 2-3) of the quads, over each half of the block.
             let pairs: [[i32; 2]; 2] = std::array::from_fn(|half| {
@@ -225,10 +223,14 @@ impl Panel {
 }
 
 /// One block of one token to its interleaved place, four bytes at a time.
-fn scatter(group: &mut [u8], bytes: &[u8], block: usize, size: usize, t: usize) {
-    let steps = bytes.len() / 4;
-    for (s, four) in bytes.chunks_exact(4).enumerate() {
-        group[((block * steps + s) * size + t) * 4..][..4].copy_from_slice(four);
+fn scatter<const BYTES: usize>(group: &mut [u8], bytes: &[u8; BYTES], block: usize, size: usize, t: usize) {
+    let place = &mut group[block * BYTES * size..][..BYTES * size];
+    if size == 1 {
+        place.copy_from_slice(bytes);
+        return;
+    }
+    for (place, four) in place.chunks_exact_mut(4 * size).zip(bytes.chunks_exact(4)) {
+        place[4 * t..][..4].copy_from_slice(four);
     }
 }
 
