@@ -47,7 +47,7 @@ fn logits_of(name: &str, golden: &Golden) -> Vec<Vec<f32>> {
     let positions: usize = golden.prompts.iter().map(Vec::len).sum();
     let vocab = all.len() / positions;
     let mut rest = &all[..];
-    let mut take = |prompt: &Vec<u32>| rest.split_off(..prompt.len() * vocab).unwrap().to_vec();
+    let take = |prompt: &Vec<u32>| rest.split_off(..prompt.len() * vocab).unwrap().to_vec();
     golden.prompts.iter().map(take).collect()
 }
 

@@ -48,7 +48,7 @@ fn random_rows(format: Format, rows: usize, cols: usize, rng: &mut Rng) -> Vec<u
     let mut bytes: Vec<u8> = (0..rows * format.row_bytes(cols)).map(|_| rng.next() as u8).collect();
     for block in bytes.chunks_exact_mut(format.block_bytes()) {
         let scale = rng.float().abs() * 0.05 + 0.001;
-        let sign = if rng.next() % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = if rng.next().is_multiple_of(2) { 1.0 } else { -1.0 };
         match format {
             Format::F32 => block.copy_from_slice(&rng.float().to_le_bytes()),
             Format::F16 => block.copy_from_slice(&half(rng.float())),
