@@ -1,8 +1,13 @@
 //! The fused steps of a decoder, on the CPU and (later) on the GPU. A backend owns the weights in its own layout, the
 //! activations and the KV cache; the decoder (`model/decoder.rs`) only says which step comes next.
 
-// Kernels say remainders and guards in the arithmetic's own words.
-#[allow(clippy::manual_is_multiple_of, clippy::manual_checked_ops, clippy::excessive_precision)]
+// Kernels say remainders and guards in the arithmetic's own words, and index several arrays in step.
+#[allow(
+    clippy::manual_is_multiple_of,
+    clippy::manual_checked_ops,
+    clippy::excessive_precision,
+    clippy::needless_range_loop
+)]
 pub mod cpu;
 pub mod spec;
 
