@@ -28,7 +28,7 @@ function build(flavour) {
   execFileSync('cargo', ['build', '-q', '-p', 'kernels-bench', '--profile', 'web', '--target', 'wasm32-unknown-unknown', '--target-dir', target], {
     cwd: ROOT,
     stdio: 'inherit',
-    env: { ...process.env, RUSTFLAGS: '-C target-feature=' + FLAGS[flavour] },
+    env: { ...process.env, RUSTFLAGS: `-C target-feature=${FLAGS[flavour]} -C llvm-args=-disable-lsr` },
   });
   return fs.readFileSync(path.join(target, 'wasm32-unknown-unknown/web/kernels_bench.wasm')).toString('base64');
 }
