@@ -29,7 +29,8 @@ export async function serve(mounts, hook) {
     response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
     response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
     response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
-    response.setHeader("Cache-Control", "no-cache");
+    // Chromium's cache would turn a request to resume into others of its own.
+    response.setHeader("Cache-Control", "no-store");
     if (hook?.(request, response)) return;
     const path = normalize(decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname));
     const prefix = prefixes.find((prefix) => path.startsWith(prefix));
