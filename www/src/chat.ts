@@ -1,6 +1,6 @@
 // One conversation with the model: its messages, and the answer that is on its way.
 
-import type { ChatMessage, Engine, FinishReason } from "kinglet";
+import type { ChatMessage, Engine, FinishReason, SamplingOptions } from "kinglet";
 import { codeOf } from "./models.js";
 
 export interface Listener {
@@ -17,12 +17,13 @@ export class Chat {
   #messages: ChatMessage[] = [];
   #abort: AbortController | undefined;
   #streaming = false;
-  readonly #seed: number | undefined;
+  readonly #sampling: () => SamplingOptions;
   /** Files without a chat template continue raw text instead. */
   #raw = new WeakSet<Engine>();
 
-  constructor(seed?: number) {
-    this.#seed = seed;
+  /** `sampling` is asked once a question is on its way to the model. */
+  constructor(sampling: () => SamplingOptions) {
+    this.#sampling = sampling;
   }
 
   get busy(): boolean {
@@ -81,7 +82,7 @@ export class Chat {
   async *#stream(engine: Engine, messages: ChatMessage[], signal: AbortSignal): AsyncGenerator<{ text: string; tokens: number; reason: FinishReason | null }> {
     if (!this.#raw.has(engine)) {
       try {
-        for await (const { choices: [choice] } of await engine.chat.completions.create({ messages, seed: this.#seed, stream: true }, { signal })) {
+        for await (const { choices: [choice] } of await engine.chat.completions.create({ messages, ...this.#sampling(), stream: true }, { signal })) {
           if (choice) yield { text: choice.delta.content ?? "", tokens: choice.token_ids.length, reason: choice.finish_reason };
         }
         return;
@@ -91,7 +92,7 @@ export class Chat {
       }
     }
     const prompt = messages.map((message) => message.content).join("\n");
-    for await (const { choices: [choice] } of await engine.completions.create({ prompt, seed: this.#seed, stream: true }, { signal })) {
+    for await (const { choices: [choice] } of await engine.completions.create({ prompt, ...this.#sampling(), stream: true }, { signal })) {
       if (choice) yield { text: choice.text, tokens: choice.token_ids.length, reason: choice.finish_reason };
     }
   }

@@ -32,7 +32,9 @@ const factList = find("facts");
 const focusQuestion = () => matchMedia("(pointer: fine)").matches && !document.querySelector("dialog[open]") && question.focus();
 const announce = (text: string) => (find("announce").textContent = text);
 
-const chat = new Chat(seedInAddress());
+/** The embedded model is so small that its less likely words are mostly wrong ones. */
+const EMBEDDED_TEMPERATURE = 0.4;
+const chat = new Chat(() => ({ seed: seedInAddress(), temperature: loaded?.source.kind === "embedded" ? EMBEDDED_TEMPERATURE : undefined }));
 let loaded: { source: Source; engine: Engine } | undefined;
 /** Of the model that answered before, while another loads. */
 let lastSource: Source | undefined;
