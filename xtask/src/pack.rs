@@ -86,7 +86,7 @@ fn optimise(wasm: &Path) -> Result<()> {
 }
 
 /// Not above -O1: from -O2 on the kernels lose 40 % of their prefill and a quarter of their decode speed in V8, to save
-/// nothing but 1 % of the compressed size.
+/// 2 % of the compressed size.
 const OPTIMISE: [&str; 3] = ["-O1", "--strip-debug", "--strip-producers"];
 
 /// Changes whenever the finished files could.
