@@ -13,7 +13,7 @@ const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "g
 
 pub fn everything() -> Result<()> {
     wasm_target()?;
-    for dir in ["xtask", "pkg", "www", "tests/browser"] {
+    for dir in ["pkg", "www", "tests/browser"] {
         npm(dir)?;
     }
     step("Browser", &browser()?.display().to_string());
