@@ -146,7 +146,11 @@ fn errors_are_one_line_and_exit_code_one() {
     assert_fails(&["run", &model, "--prompt", "a", "--temperature=-1"], "", &["temperature"]);
     assert_fails(&["run", &model, "--prompt", "a", "--backend", "webgpu"], "", &["WebGPU"]);
     assert_fails(&["run", &model, "--prompt", "a", "--context-length", "0"], "", &["contextLength"]);
-    assert_fails(&["logits", &model, "--tokens", "1,320", "--out", "unused"], "", &["320"]);
+    assert_fails(
+        &["logits", &model, "--tokens", "1,320", "--out", concat!(env!("CARGO_TARGET_TMPDIR"), "/unused")],
+        "",
+        &["320"],
+    );
     assert_fails(&["bench", &model, "-n", "1"], "", &["-n"]);
     assert_fails(&["tokenize", "no-such-file"], "", &["no-such-file"]);
 }
