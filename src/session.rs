@@ -18,6 +18,9 @@ use std::collections::HashMap;
 /// Milliseconds from any fixed moment on.
 pub type Clock = fn() -> f64;
 
+/// Seconds since 1970 of local time, as a calendar on the wall has it; None where there is no such clock.
+pub type WallClock = fn() -> Option<i64>;
+
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// Default: min(the file's, 4096). More than the file's is allowed.
@@ -26,11 +29,14 @@ pub struct LoadOptions {
     pub memory_limit: Option<u64>,
     /// wasm32-unknown-unknown has no clock of its own: without one the times of [`Stats`] are 0 there.
     pub clock: Clock,
+    /// What chat templates call today (`strftime_now`). Default: UTC, for std knows no time zone; nothing on
+    /// wasm32-unknown-unknown.
+    pub wall_clock: WallClock,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { context_length: None, memory_limit: memory::default_limit(), clock: system_clock }
+        Self { context_length: None, memory_limit: memory::default_limit(), clock: system_clock, wall_clock }
     }
 }
 
@@ -48,6 +54,17 @@ fn system_clock() -> f64 {
 #[cfg(target_arch = "wasm32")]
 fn system_clock() -> f64 {
     0.0
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn wall_clock() -> Option<i64> {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|passed| passed.as_secs() as i64)
+}
+
+#[cfg(target_arch = "wasm32")]
+fn wall_clock() -> Option<i64> {
+    None
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -110,6 +127,7 @@ pub struct Session<B = CpuBackend> {
     template: Result<ChatTemplate>,
     info: Info,
     clock: Clock,
+    wall_clock: WallClock,
     /// The tokens whose keys and values the cache holds.
     cached: Vec<u32>,
     run: Option<Run>,
@@ -177,6 +195,7 @@ impl<B: Backend> Session<B> {
             backend,
             tokenizer,
             clock,
+            wall_clock: options.wall_clock,
             cached: Vec::new(),
             run: None,
         })
@@ -206,7 +225,10 @@ impl<B: Backend> Session<B> {
         self.abort();
         let (tokens, at_start) = match (&request.messages, &request.prompt) {
             (Some(messages), None) => {
-                let template = self.template.as_ref().map_err(Clone::clone)?;
+                let template = self.template.as_mut().map_err(|error| error.clone())?;
+                if let Some(now) = (self.wall_clock)() {
+                    template.set_clock(now);
+                }
                 (template.encode(&self.tokenizer, messages, request.tools.as_ref())?, true)
             }
             (None, Some(prompt)) => (self.raw_prompt(prompt)?, prompt.is_empty()),

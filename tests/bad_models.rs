@@ -4,7 +4,7 @@
 mod gguf;
 
 use gguf::Gguf;
-use kinglet::session::{LoadOptions, Session};
+use kinglet::session::{LoadOptions, Request, Session};
 use kinglet::source::MemorySource;
 use kinglet::{Error, ErrorCode, Result};
 use pollster::block_on;
@@ -20,6 +20,7 @@ struct Model {
     numbers: Vec<(&'static str, u32)>,
     epsilon: Option<f32>,
     strings: Vec<(&'static str, &'static str)>,
+    template: Option<&'static str>,
     tokens: usize,
     /// Name, rows (0: a vector), columns, type.
     tensors: Vec<(String, u64, u64, u32)>,
@@ -53,6 +54,7 @@ impl Model {
             ],
             epsilon: Some(1e-5),
             strings: vec![],
+            template: None,
             tokens: 300,
             tensors,
         }
@@ -98,6 +100,9 @@ impl Model {
         }
         for (name, value) in &self.strings {
             file = file.string(&key(name), value);
+        }
+        if let Some(template) = self.template {
+            file = file.string("tokenizer.chat_template", template);
         }
         if let Some(epsilon) = self.epsilon {
             file = file.entry(&key("attention.layer_norm_rms_epsilon"), 6, epsilon.to_le_bytes());
@@ -235,6 +240,35 @@ fn a_prompt_longer_than_the_context_is_told_both_figures() {
     assert!(["12", "10", "at least 13"].iter().all(|words| error.to_string().contains(words)), "{error}");
     let none = Model::good().load(LoadOptions { context_length: Some(0), ..LoadOptions::default() });
     assert_eq!(none.err().unwrap().code(), ErrorCode::BadRequest);
+}
+
+/// What `template` refuses the conversation with.
+fn refusal(template: &'static str, options: LoadOptions) -> String {
+    let mut session = Model { template: Some(template), ..Model::good() }.load(options).unwrap();
+    let messages = serde_json::from_str(r#"[{ "role": "user", "content": "Hello" }]"#).unwrap();
+    let error = session.start(&Request { messages: Some(messages), ..Request::default() }).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::BadTemplate);
+    error.to_string()
+}
+
+#[test]
+fn templates_know_what_day_it_is() {
+    // As Llama 3.2's template asks.
+    let llama = r#"{% if strftime_now is defined %}{% set date = strftime_now("%d %b %Y") %}
+        {%- else %}{% set date = "26 Jul 2024" %}{% endif %}{{ raise_exception("Today Date: " + date) }}"#;
+    let at = |wall_clock| refusal(llama, LoadOptions { wall_clock, ..LoadOptions::default() });
+    // Python: datetime.fromtimestamp(1_763_800_000, UTC).strftime("%d %b %Y")
+    assert!(at(|| Some(1_763_800_000)).contains("Today Date: 22 Nov 2025"));
+    assert!(at(|| None).contains("Today Date: 26 Jul 2024"));
+
+    let said = refusal("{{ raise_exception(strftime_now('=%Y %j %H %M %S=')) }}", LoadOptions::default());
+    let numbers: Vec<u64> = said.split('=').nth(1).unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
+    let [year, day, hour, minute, second] = numbers[..] else { panic!("{said}") };
+    // Leap years before this one, since 1970 and until 2100.
+    let days = 365 * (year - 1970) + (year - 1969) / 4 + day - 1;
+    let told = ((24 * days + hour) * 60 + minute) * 60 + second;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!(now.abs_diff(told) <= 60, "{said}: {told}, not {now}");
 }
 
 #[test]

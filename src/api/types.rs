@@ -14,6 +14,13 @@ extern "C" {
     fn now() -> f64;
 }
 
+/// The visitor's.
+fn wall_clock() -> Option<i64> {
+    let now = js_sys::Date::new_0();
+    // Minutes that local time is behind UTC, summer time included.
+    Some((now.get_time() / 1e3 - now.get_timezone_offset() * 60.0).floor() as i64)
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JsLoadOptions {
@@ -23,7 +30,8 @@ pub struct JsLoadOptions {
 
 impl From<JsLoadOptions> for LoadOptions {
     fn from(options: JsLoadOptions) -> Self {
-        LoadOptions { context_length: options.context_length, clock: || now(), ..LoadOptions::default() }
+        let context_length = options.context_length;
+        LoadOptions { context_length, clock: || now(), wall_clock, ..LoadOptions::default() }
     }
 }
 

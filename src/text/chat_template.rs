@@ -57,8 +57,8 @@ impl ChatTemplate {
         }
     }
 
-    /// Sets what `strftime_now` tells, in seconds since 1970 of local time; without it the function is undefined,
-    /// and templates that ask for it fall back to a date of their own.
+    /// Sets what `strftime_now` tells, in seconds since 1970 of local time, as `transformers` has it; without it the
+    /// function is undefined, and templates that ask for it fall back to a date of their own, or fail.
     pub fn set_clock(&mut self, seconds: i64) {
         self.now = Some(seconds);
     }
