@@ -77,6 +77,21 @@ pub enum Error {
     #[error("the prompt has {prompt} tokens, but the context holds {context}; shorten it, or load the model with a contextLength of at least {}", prompt + 1)]
     ContextExceeded { prompt: usize, context: usize },
 
+    /// No adapter, or no device of it: why.
+    #[error("WebGPU cannot be used: {0}; use backend \"cpu\", or a browser and driver with WebGPU")]
+    NoWebGpu(String),
+
+    /// The model has something that only the CPU backend does.
+    #[error("the GPU backend does not support {0}; use backend \"cpu\"")]
+    UnsupportedOnGpu(String),
+
+    /// A kernel's results are not the CPU's, or the device refused it.
+    #[error("the GPU is not to be trusted: {0}; use backend \"cpu\"")]
+    GpuUntrusted(String),
+
+    #[error("the GPU was lost: {0}")]
+    DeviceLost(String),
+
     /// `advice`: what to choose instead.
     #[error("not enough memory: {what} needs {need_bytes} bytes, {available_bytes} are available; {advice}")]
     OutOfMemory { what: String, need_bytes: u64, available_bytes: u64, advice: String },
@@ -110,6 +125,9 @@ impl Error {
             Error::Template(_) => ErrorCode::BadTemplate,
             Error::BadRequest(_) => ErrorCode::BadRequest,
             Error::ContextExceeded { .. } => ErrorCode::ContextExceeded,
+            Error::NoWebGpu(_) | Error::UnsupportedOnGpu(_) => ErrorCode::NoWebgpu,
+            Error::GpuUntrusted(_) => ErrorCode::GpuUntrusted,
+            Error::DeviceLost(_) => ErrorCode::DeviceLost,
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Error::Source(_) => ErrorCode::DownloadFailed,
             Error::Integrity { .. } => ErrorCode::Integrity,

@@ -79,6 +79,10 @@ pub struct Info {
     pub context_length: usize,
     pub vocabulary: usize,
     pub backend: &'static str,
+    /// What the GPU is called.
+    pub adapter: Option<String>,
+    /// Why the CPU could not go on where the GPU is lost: the model is too large for it.
+    pub no_fallback: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -128,6 +132,7 @@ pub struct Session<B = CpuBackend> {
     info: Info,
     clock: Clock,
     wall_clock: WallClock,
+    memory_limit: Option<u64>,
     /// The tokens whose keys and values the cache holds.
     cached: Vec<u32>,
     run: Option<Run>,
@@ -137,6 +142,8 @@ pub struct Session<B = CpuBackend> {
 
 struct Run {
     answer: Answer,
+    /// The backend chooses the tokens.
+    on_device: bool,
     started: f64,
     first_token: f64,
 }
@@ -172,9 +179,9 @@ impl<B: Backend> Session<B> {
         let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata)?;
         check_vocabulary(&tokenizer, spec)?;
         let mut backend = new_backend(spec.clone(), context_length).await?;
-        let needed = memory::estimate(&blueprint, &checkpoint, context_length, backend.max_batch());
-        if let Some(limit) = options.memory_limit {
-            memory::check(spec, needed, context_length, limit)?;
+        let fits = on_cpu(&blueprint, &checkpoint, options.memory_limit);
+        if backend.adapter().is_none() {
+            fits.clone()?;
         }
         weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
 
@@ -189,7 +196,10 @@ impl<B: Backend> Session<B> {
                 context_length,
                 vocabulary: spec.vocab,
                 backend: backend.name(),
+                adapter: backend.adapter(),
+                no_fallback: fits.err().map(|error| error.to_string()),
             },
+            memory_limit: options.memory_limit,
             stats: Stats { backend: backend.name(), ..Stats::default() },
             seeds: SplitMix64(clock().to_bits()),
             backend,
@@ -199,6 +209,40 @@ impl<B: Backend> Session<B> {
             cached: Vec::new(),
             run: None,
         })
+    }
+
+    /// Moves to another backend (after [`Error::DeviceLost`], say), which reads the model again. The running request and
+    /// its text stay; its tokens are evaluated again by the next steps. After an error the session is as it was.
+    pub async fn reload_on<S: ByteSource>(
+        &mut self,
+        new_backend: impl AsyncFnOnce(DecoderSpec) -> Result<B>,
+        shards: &mut [S],
+        progress: impl FnMut(u64, u64),
+    ) -> Result<()> {
+        let checkpoint = Checkpoint::open(shards).await?;
+        let mut blueprint = arch::describe(&checkpoint)?;
+        blueprint.spec.context_length = self.info.context_length;
+        if blueprint.spec != *self.backend.spec() {
+            return Err(Error::Source("it is not the model that was loaded before".into()));
+        }
+        let mut backend = new_backend(blueprint.spec.clone()).await?;
+        if backend.adapter().is_none() {
+            on_cpu(&blueprint, &checkpoint, self.memory_limit)?;
+        }
+        weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
+        self.backend = backend;
+        self.info.backend = self.backend.name();
+        self.info.adapter = self.backend.adapter();
+        self.stats.backend = self.info.backend;
+        self.cached.clear();
+        if let Some(run) = &mut self.run {
+            run.on_device = false;
+        }
+        Ok(())
+    }
+
+    pub fn backend(&self) -> &B {
+        &self.backend
     }
 
     pub fn info(&self) -> &Info {
@@ -254,38 +298,52 @@ impl<B: Backend> Session<B> {
             prompt_tokens: tokens.len(),
             cached_tokens: reusable,
             backend: self.info.backend,
+            dispatches_per_token: self.backend.dispatches_per_token(),
             ..Stats::default()
         };
         let limit = options.max_tokens.unwrap_or(room).min(room);
         let seed = options.seed.unwrap_or_else(|| self.seeds.next_u64() ^ (self.clock)().to_bits());
         let answer = Answer::new(tokens, limit, options.clone(), seed, at_start);
-        self.run = Some(Run { answer, started: (self.clock)(), first_token: 0.0 });
+        self.run = Some(Run { answer, on_device: false, started: (self.clock)(), first_token: 0.0 });
         Ok(())
     }
 
-    /// One chunk of the prompt, or one token. After [`Step::Done`] there is no running request, nor after an error.
+    /// One chunk of the prompt, or one token. After [`Step::Done`] there is no running request. After an error there
+    /// still is: it goes on where the cause is gone (see [`Session::reload_on`]), or ends with [`Session::abort`].
     pub async fn step(&mut self) -> Result<Step> {
-        let Some(mut run) = self.run.take() else {
+        let Some(run) = &mut self.run else {
             return Err(Error::BadRequest("no request is running".into()));
         };
         if let Some((reason, stop)) = run.answer.finished().cloned() {
             let text = run.answer.take_held_text();
             let (reason, stop) = run.answer.finished().cloned().unwrap_or((reason, stop));
+            self.abort();
             return Ok(Step::Done { text, reason, stop, stats: self.stats.clone() });
         }
         let tokens = run.answer.tokens();
         let total = tokens.len();
-        let end = total.min(self.cached.len() + self.backend.max_batch());
-        let last = end == total;
-        let batch = &tokens[self.cached.len()..end];
-        forward(&mut self.backend, &mut self.cached, batch, if last { HeadRows::Last } else { HeadRows::None })?;
-        if !last {
-            self.stats.prefill_ms = (self.clock)() - run.started;
-            self.run = Some(run);
-            return Ok(Step::Prefill { done: end, total });
+        if !run.on_device {
+            let end = total.min(self.cached.len() + self.backend.max_batch());
+            let last = end == total;
+            let batch = &tokens[self.cached.len()..end];
+            forward(&mut self.backend, &mut self.cached, batch, if last { HeadRows::Last } else { HeadRows::None })?;
+            if !last {
+                if run.answer.is_empty() {
+                    self.stats.prefill_ms = (self.clock)() - run.started;
+                }
+                return Ok(Step::Prefill { done: end, total });
+            }
+            run.on_device = self.backend.start_sampling(&run.answer.sampling())?;
         }
-        let logits = self.backend.logits().await?;
-        let token = run.answer.push(logits, &self.tokenizer);
+        let token = if run.on_device {
+            let sampled = self.backend.next_sampled().await?;
+            // What the device chose before this token is in its cache by now.
+            self.cached.extend_from_slice(&tokens[self.cached.len()..]);
+            run.answer.push_sampled(sampled, &self.tokenizer)
+        } else {
+            let logits = self.backend.logits().await?;
+            run.answer.push(logits, &self.tokenizer)
+        };
 
         let now = (self.clock)();
         self.stats.completion_tokens = run.answer.len();
@@ -295,14 +353,17 @@ impl<B: Backend> Session<B> {
         } else {
             self.stats.decode_ms = now - run.first_token;
         }
-        self.run = Some(run);
         let crate::generate::Token { id, text, signals, top_logprobs, special } = token;
         Ok(Step::Token { id, text, signals, top_logprobs, special })
     }
 
     /// Ends the running request between two steps; the cache stays valid.
     pub fn abort(&mut self) -> Option<Stats> {
-        self.run.take().map(|_| self.stats.clone())
+        let run = self.run.take()?;
+        if run.on_device {
+            self.backend.stop_sampling();
+        }
+        Some(self.stats.clone())
     }
 
     /// The logits of every position of `tokens`, handed to `each` as `[positions of a chunk, vocabulary]`.
@@ -385,6 +446,13 @@ pub fn check_vocabulary(tokenizer: &Tokenizer, spec: &DecoderSpec) -> Result<()>
 /// What a session holds unless it is asked for more or less.
 pub fn default_context(spec: &DecoderSpec) -> usize {
     spec.context_length.min(DEFAULT_CONTEXT)
+}
+
+/// Errors: [`Error::OutOfMemory`] where the CPU cannot hold the model.
+fn on_cpu(blueprint: &arch::Blueprint, checkpoint: &Checkpoint, limit: Option<u64>) -> Result<()> {
+    let context_length = blueprint.spec.context_length;
+    let needed = memory::estimate(blueprint, checkpoint, context_length, crate::backend::cpu::MAX_BATCH);
+    limit.map_or(Ok(()), |limit| memory::check(&blueprint.spec, needed, context_length, limit))
 }
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {

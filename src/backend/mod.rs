@@ -1,6 +1,7 @@
-//! The fused steps of a decoder, on the CPU and (later) on the GPU. A backend owns the weights in its own layout, the
+//! The fused steps of a decoder, on the CPU and on the GPU. A backend owns the weights in its own layout, the
 //! activations and the KV cache; the decoder (`model/decoder.rs`) only says which step comes next.
 
+pub mod any;
 // Kernels say remainders and guards in the arithmetic's own words, and index several arrays in step.
 #[allow(
     clippy::manual_is_multiple_of,
@@ -9,10 +10,15 @@
     clippy::needless_range_loop
 )]
 pub mod cpu;
+pub mod rope;
+pub mod sampling;
 pub mod spec;
+#[cfg(feature = "webgpu")]
+pub mod webgpu;
 
-use crate::Result;
 use crate::formats::Format;
+use crate::{Error, Result};
+pub use sampling::{Sampled, Sampling};
 pub use spec::DecoderSpec;
 
 /// Where a tensor goes. Fused tensors of a file (Phi's `attn_qkv`) are cut into these by `model/weights.rs`.
@@ -56,6 +62,15 @@ pub enum LayerSlot {
     PostFfnNorm,
 }
 
+/// A tensor to come: matrices are `[rows, cols]`, vectors have one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorShape {
+    pub slot: Slot,
+    pub format: Format,
+    pub rows: usize,
+    pub cols: usize,
+}
+
 /// Which positions of a batch the head is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadRows {
@@ -65,7 +80,26 @@ pub enum HeadRows {
     All,
 }
 
-/// Weights first (`allocate`, `upload` ..., `finish`), then batches: `embed`, the five steps of each layer, `head`, `logits`.
+/// What every backend asks of a batch: 1 to `most` known tokens that begin within what is cached, and end within the
+/// context.
+fn check_batch(spec: &DecoderSpec, tokens: &[u32], start: usize, cached: usize, most: usize) -> Result<()> {
+    let end = start + tokens.len();
+    if tokens.is_empty() || tokens.len() > most || start > cached {
+        return Err(Error::BadRequest(format!(
+            "a batch has 1 to {most} tokens and starts at most at {cached}, not {} at {start}",
+            tokens.len()
+        )));
+    }
+    if end > spec.context_length {
+        return Err(Error::ContextExceeded { prompt: end, context: spec.context_length });
+    }
+    match tokens.iter().find(|&&token| token as usize >= spec.vocab) {
+        Some(token) => Err(Error::BadRequest(format!("token {token} is outside the vocabulary of {}", spec.vocab))),
+        None => Ok(()),
+    }
+}
+
+/// Weights first (`prepare`, `allocate`, `upload` ..., `finish`), then batches: `embed`, the five steps of each layer, `head`, `logits`.
 #[allow(async_fn_in_trait)]
 pub trait Backend {
     fn name(&self) -> &'static str;
@@ -73,14 +107,20 @@ pub trait Backend {
     /// The most tokens one batch may have.
     fn max_batch(&self) -> usize;
 
+    /// All tensors that will come: a backend that fuses matrices, or compiles kernels while they arrive, wants to know.
+    fn prepare(&mut self, tensors: &[TensorShape]) -> Result<()> {
+        let _ = tensors;
+        Ok(())
+    }
+
     /// Makes room for a tensor of `[rows, cols]` (vectors: one row). Errors: [`crate::Error::OutOfMemory`].
     fn allocate(&mut self, slot: Slot, format: Format, rows: usize, cols: usize) -> Result<()>;
 
     /// Whole rows from `first_row` on, raw as in the file; packed here. Rows come in order.
-    fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()>;
+    async fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()>;
 
-    /// All tensors are there: scratch buffers and tables are made.
-    fn finish(&mut self) -> Result<()>;
+    /// All tensors are there: scratch buffers and tables are made; a GPU is tested. Errors: [`crate::Error::GpuUntrusted`].
+    async fn finish(&mut self) -> Result<()>;
 
     /// Gathers the embeddings of `tokens` into the residual stream; they stand at positions `start..start + tokens.len()`.
     /// The KV cache must hold `0..start` and grows as needed.
@@ -106,6 +146,31 @@ pub trait Backend {
 
     /// The last `head`'s logits, `[rows, vocab]`.
     async fn logits(&mut self) -> Result<&[f32]>;
+
+    /// After a `head` of the last position: from now on the backend chooses the tokens, running ahead of whoever takes
+    /// them with [`Backend::next_sampled`]. `false`: it cannot do what is asked; take the logits instead.
+    fn start_sampling(&mut self, sampling: &Sampling) -> Result<bool> {
+        let _ = sampling;
+        Ok(false)
+    }
+
+    /// The next token. The cache then holds everything before it. At most [`Sampling::limit`] of them.
+    async fn next_sampled(&mut self) -> Result<Sampled> {
+        Err(crate::Error::BadRequest("this backend does not sample".into()))
+    }
+
+    /// No more tokens are wanted; what was computed ahead is forgotten.
+    fn stop_sampling(&mut self) {}
+
+    /// Dispatches of one token on a GPU.
+    fn dispatches_per_token(&self) -> usize {
+        0
+    }
+
+    /// What the GPU is called.
+    fn adapter(&self) -> Option<String> {
+        None
+    }
 
     /// Bytes of weights, cache and scratch held.
     fn memory(&self) -> Memory;

@@ -4,6 +4,7 @@ use super::sampler::Sampler;
 use super::signals::summarize;
 use super::stop::StopStrings;
 use super::{FinishReason, GenerateOptions, Signals, TokenLogprob};
+use crate::backend::sampling::{PENALTY_WINDOW, Sampled, Sampling};
 use crate::text::{Detokenizer, Tokenizer};
 
 /// One step of an answer.
@@ -76,8 +77,43 @@ impl Answer {
         // Two for the margin.
         let summary = summarize(logits, self.options.top_logprobs.max(2));
         let id = self.sampler.choose(logits, &summary, &self.tokens, &self.options);
-        self.tokens.push(id);
+        let best = summary.top.iter().take(self.options.top_logprobs);
+        let top_logprobs = best.map(|&(id, logit)| TokenLogprob { id, logprob: summary.logprob(logit) }).collect();
+        self.accept(id, summary.signals(logits, id), top_logprobs, tokenizer)
+    }
 
+    /// What a backend needs to choose the next tokens itself.
+    pub fn sampling(&self) -> Sampling {
+        let options = &self.options;
+        let limit = self.limit - self.len();
+        Sampling {
+            temperature: options.temperature,
+            top_k: options.top_k,
+            top_p: options.top_p,
+            min_p: options.min_p,
+            repeat_penalty: options.repeat_penalty,
+            presence_penalty: options.presence_penalty,
+            frequency_penalty: options.frequency_penalty,
+            logit_bias: options.logit_bias.iter().map(|(&id, &bias)| (id, bias)).collect(),
+            recent: self.tokens[self.tokens.len().saturating_sub(PENALTY_WINDOW)..].to_vec(),
+            draws: if options.is_greedy() { Vec::new() } else { self.sampler.draws(limit) },
+            limit,
+            top_logprobs: options.top_logprobs,
+        }
+    }
+
+    /// Takes a token that a backend chose.
+    pub fn push_sampled(&mut self, sampled: Sampled, tokenizer: &Tokenizer) -> Token {
+        if !self.options.is_greedy() {
+            self.sampler.skip_draw();
+        }
+        let Sampled { id, logprob, entropy, margin, top } = sampled;
+        let top_logprobs = top.into_iter().map(|(id, logprob)| TokenLogprob { id, logprob }).collect();
+        self.accept(id, Signals { logprob, entropy, margin }, top_logprobs, tokenizer)
+    }
+
+    fn accept(&mut self, id: u32, signals: Signals, top_logprobs: Vec<TokenLogprob>, tokenizer: &Tokenizer) -> Token {
+        self.tokens.push(id);
         let mut text = String::new();
         self.detokenizer.push(tokenizer, id, &mut text);
         let (text, stop) = self.stops.push(&text);
@@ -87,14 +123,7 @@ impl Answer {
         } else if self.len() >= self.limit {
             self.finish = Some((FinishReason::Length, None));
         }
-        let best = summary.top.iter().take(self.options.top_logprobs);
-        Token {
-            id,
-            text,
-            signals: summary.signals(logits, id),
-            top_logprobs: best.map(|&(id, logit)| TokenLogprob { id, logprob: summary.logprob(logit) }).collect(),
-            special: tokenizer.is_special(id),
-        }
+        Token { id, text, signals, top_logprobs, special: tokenizer.is_special(id) }
     }
 
     /// The text held back, which is shown after all unless a stop string has ended the answer.

@@ -75,6 +75,11 @@ fn ids_as_strings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap
 pub const MAX_TOP_LOGPROBS: usize = 20;
 
 impl GenerateOptions {
+    /// Always the best token, no random number.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature <= 0.0 || self.top_k == 1
+    }
+
     /// Errors: [`Error::BadRequest`] naming the first option outside its range.
     pub fn check(&self, vocab: usize) -> Result<()> {
         let within = |name: &str, value: f32, low: f32, high: f32| match value >= low && value <= high {

@@ -2,10 +2,8 @@
 
 use super::GenerateOptions;
 use super::signals::{Summary, exp_below, summarize};
+use crate::backend::sampling::PENALTY_WINDOW;
 use std::cmp::Ordering;
-
-/// The penalties look back this far, over prompt and answer.
-const PENALTY_WINDOW: usize = 64;
 
 /// A token and its logit.
 type Candidate = (u32, f32);
@@ -23,11 +21,23 @@ impl Sampler {
         Self { random: SplitMix64(seed), adjusted: Vec::new(), candidates: Vec::new(), weights: Vec::new() }
     }
 
+    /// The random numbers in [0, 1) of the next `n` tokens, for a device that draws them itself.
+    pub fn draws(&self, n: usize) -> Vec<f32> {
+        let mut ahead = self.random.clone();
+        // Rounded down: never 1.
+        (0..n).map(|_| (ahead.next_u64() >> 40) as f32 / (1 << 24) as f32).collect()
+    }
+
+    /// One of them was used.
+    pub fn skip_draw(&mut self) {
+        self.random.next_u64();
+    }
+
     /// `summary` is of `logits` and has at least the best token; `tokens` is all text so far. The same seed, options and
     /// logits choose the same tokens.
     pub fn choose(&mut self, logits: &[f32], summary: &Summary, tokens: &[u32], options: &GenerateOptions) -> u32 {
         let adjusts = self.adjust(logits, tokens, options);
-        if options.temperature <= 0.0 || options.top_k == 1 {
+        if options.is_greedy() {
             return if adjusts { summarize(&self.adjusted, 1).top[0].0 } else { summary.top[0].0 };
         }
         let logits = if adjusts { &self.adjusted } else { logits };

@@ -2,7 +2,7 @@
 
 use super::arch::{Blueprint, TensorPlan};
 use crate::Result;
-use crate::backend::Backend;
+use crate::backend::{Backend, TensorShape};
 use crate::formats::Checkpoint;
 use crate::source::ByteSource;
 use std::collections::HashMap;
@@ -25,6 +25,12 @@ pub async fn stream<S: ByteSource, B: Backend>(
     let plans: HashMap<&str, &TensorPlan> = blueprint.tensors.iter().map(|plan| (plan.name.as_str(), plan)).collect();
     let used = || checkpoint.tensors.iter().filter_map(|tensor| Some((tensor, *plans.get(tensor.name.as_str())?)));
     let total = used().map(|(tensor, _)| tensor.bytes).sum();
+    let mut shapes = Vec::new();
+    for (tensor, plan) in used() {
+        let format = tensor.format()?;
+        shapes.extend(plan.parts.iter().map(|&(slot, rows)| TensorShape { slot, format, rows, cols: plan.cols }));
+    }
+    backend.prepare(&shapes)?;
     let mut done = 0;
     let mut chunk = Vec::new();
     progress(done, total);
@@ -38,7 +44,7 @@ pub async fn stream<S: ByteSource, B: Backend>(
             for first_row in (0..rows).step_by(chunk_rows) {
                 chunk.resize(chunk_rows.min(rows - first_row) * row_bytes, 0);
                 checkpoint.read(shards, tensor, start, &mut chunk).await?;
-                backend.upload(slot, first_row, &chunk)?;
+                backend.upload(slot, first_row, &chunk).await?;
                 start += chunk.len() as u64;
                 done += chunk.len() as u64;
                 progress(done, total);
@@ -46,5 +52,5 @@ pub async fn stream<S: ByteSource, B: Backend>(
         }
     }
     drop(chunk);
-    backend.finish()
+    backend.finish().await
 }

@@ -1,25 +1,13 @@
 //! Embeddings of a batch's tokens into the residual stream.
 
 use super::{CpuBackend, MAX_BATCH, math};
-use crate::{Error, Result};
+use crate::Result;
+use crate::backend::check_batch;
 
 impl CpuBackend {
     pub(super) fn embed_step(&mut self, tokens: &[u32], start: usize) -> Result<()> {
-        let spec = &self.spec;
+        check_batch(&self.spec, tokens, start, self.cache.len, MAX_BATCH)?;
         let end = start + tokens.len();
-        if tokens.is_empty() || tokens.len() > MAX_BATCH || start > self.cache.len {
-            return Err(Error::BadRequest(format!(
-                "a batch has 1 to {MAX_BATCH} tokens and starts at most at {}, not {} at {start}",
-                self.cache.len,
-                tokens.len()
-            )));
-        }
-        if end > spec.context_length {
-            return Err(Error::ContextExceeded { prompt: end, context: spec.context_length });
-        }
-        if let Some(token) = tokens.iter().find(|&&t| t as usize >= spec.vocab) {
-            return Err(Error::BadRequest(format!("token {token} is outside the vocabulary of {}", spec.vocab)));
-        }
         self.weights()?;
         self.cache.grow(end)?;
         self.cache.len = end;

@@ -32,7 +32,7 @@ use weights::{Loading, Weights};
 
 /// Enough tokens to amortise the unpacking of weights, few enough for their activations to stay in the second-level
 /// cache and for an abort to be noticed soon.
-const MAX_BATCH: usize = 128;
+pub const MAX_BATCH: usize = 128;
 
 pub struct CpuBackend {
     spec: DecoderSpec,
@@ -155,14 +155,14 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()> {
+    async fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()> {
         match self.loading.get_mut(&slot) {
             Some(loading) => loading.upload(first_row, bytes),
             None => Err(Error::BadRequest(format!("{slot:?} was not allocated"))),
         }
     }
 
-    fn finish(&mut self) -> Result<()> {
+    async fn finish(&mut self) -> Result<()> {
         let weights = Weights::new(&self.spec, std::mem::take(&mut self.loading))?;
         self.rope = RopeTables::new(&self.spec, &weights)?;
         self.batch = Batch::new(&self.spec)?;

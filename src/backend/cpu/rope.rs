@@ -1,8 +1,10 @@
 //! Rotary position embeddings: cosines and sines of the batch's positions, made once per batch.
 
 use super::weights::Weights;
-use crate::backend::spec::{DecoderSpec, LayerKind, Rope, RopePairs, RopeScaling};
-use crate::{Error, Result};
+use crate::Result;
+use crate::backend::RopeFactors;
+use crate::backend::rope::Frequencies;
+use crate::backend::spec::{DecoderSpec, LayerKind, Rope, RopePairs};
 
 #[derive(Default)]
 pub struct RopeTables {
@@ -14,8 +16,7 @@ pub struct RopeTables {
 pub struct Table {
     pairs: RopePairs,
     dim: usize,
-    frequencies: Vec<f32>,
-    amplitude: f32,
+    frequencies: Frequencies,
     /// `[tokens, dim / 2]` of (cos, sin).
     turns: Vec<(f32, f32)>,
 }
@@ -45,34 +46,17 @@ impl RopeTables {
 
 impl Table {
     fn new(rope: &Rope, spec: &DecoderSpec, weights: &Weights) -> Result<Table> {
-        let half = rope.dim / 2;
-        let frequency = |i: usize| 1.0 / rope.base.powf(2.0 * i as f32 / rope.dim as f32);
-        let (mut frequencies, mut amplitude): (Vec<f32>, f32) = ((0..half).map(frequency).collect(), 1.0);
-        match rope.scaling {
-            RopeScaling::None => {}
-            RopeScaling::Linear(factor) => frequencies.iter_mut().for_each(|f| *f /= factor),
-            RopeScaling::Factors { original_context, attention_factor } => {
-                let long = (spec.context_length > original_context).then_some(weights.rope_long.as_ref()).flatten();
-                let factors = long.or(weights.rope_short.as_ref()).filter(|f| f.len() == half).ok_or_else(|| {
-                    Error::MissingTensor {
-                        name: format!("rope factors [{half}]"),
-                        architecture: spec.architecture.clone(),
-                    }
-                })?;
-                frequencies.iter_mut().zip(factors).for_each(|(f, by)| *f /= by);
-                amplitude = attention_factor;
-            }
-        }
-        Ok(Table { pairs: rope.pairs, dim: rope.dim, frequencies, amplitude, turns: Vec::new() })
+        let frequencies = Frequencies::new(rope, spec, |which| match which {
+            RopeFactors::Short => weights.rope_short.as_ref(),
+            RopeFactors::Long => weights.rope_long.as_ref(),
+        })?;
+        Ok(Table { pairs: rope.pairs, dim: rope.dim, frequencies, turns: Vec::new() })
     }
 
     fn prepare(&mut self, start: usize, tokens: usize) {
         self.turns.clear();
         for position in start..start + tokens {
-            self.turns.extend(self.frequencies.iter().map(|f| {
-                let (sin, cos) = (position as f32 * f).sin_cos();
-                (cos * self.amplitude, sin * self.amplitude)
-            }));
+            self.turns.extend(self.frequencies.turns(position));
         }
     }
 

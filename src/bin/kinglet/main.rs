@@ -7,7 +7,9 @@ mod run;
 mod tokenize;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kinglet::backend::cpu::CpuBackend;
+use kinglet::backend::any::AnyBackend;
+#[cfg(feature = "webgpu")]
+use kinglet::backend::webgpu::{GpuOptions, WebGpuBackend};
 use kinglet::formats::gguf::shard_names;
 use kinglet::session::{LoadOptions, Session};
 use kinglet::source::FileSource;
@@ -40,6 +42,9 @@ struct ModelOptions {
     model: PathBuf,
     #[arg(long, value_enum, default_value = "cpu")]
     backend: Backend,
+    /// On a GPU: "f32" or "dot" rather than what suits it
+    #[arg(long, hide = true)]
+    arithmetic: Option<String>,
     /// So far the engine runs on one thread, whatever is asked for
     #[arg(long)]
     threads: Option<usize>,
@@ -55,16 +60,23 @@ enum Backend {
 }
 
 impl ModelOptions {
-    fn load(&self) -> Result<Session<CpuBackend>> {
+    fn load(&self) -> Result<Session<AnyBackend>> {
         self.load_with_context(self.context_length)
     }
 
-    fn load_with_context(&self, context_length: Option<usize>) -> Result<Session<CpuBackend>> {
-        if matches!(self.backend, Backend::Webgpu) {
-            return Err(Error::BadRequest("this build has no WebGPU backend; use --backend cpu".into()));
-        }
+    fn load_with_context(&self, context_length: Option<usize>) -> Result<Session<AnyBackend>> {
         let options = LoadOptions { context_length, ..LoadOptions::default() };
-        pollster::block_on(Session::load(&mut open_model(&self.model)?, options, |_, _| {}))
+        let backend = async |spec, _| match self.backend {
+            Backend::Cpu => Ok(AnyBackend::cpu(spec)),
+            #[cfg(feature = "webgpu")]
+            Backend::Webgpu => {
+                let gpu = GpuOptions { arithmetic: self.arithmetic.clone(), ..GpuOptions::default() };
+                Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &gpu).await?)))
+            }
+            #[cfg(not(feature = "webgpu"))]
+            Backend::Webgpu => Err(Error::NoWebGpu("this build has none".into())),
+        };
+        pollster::block_on(Session::load_on(backend, &mut open_model(&self.model)?, options, |_, _| {}))
     }
 }
 

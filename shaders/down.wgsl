@@ -1,0 +1,22 @@
+// Down product, added to the residual stream.
+#import shared/state
+#import shared/matvec
+@group(0) @binding(3) var<storage, read> gated: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> residual: array<f32>;
+
+fn input4(i: u32) -> vec4f {
+    return gated[i];
+}
+
+fn emit(row: u32, rows: u32, sums: vec4f) {
+    for (var i = 0u; i < rows; i += 1u) {
+        residual[row + i] += sums[i];
+    }
+}
+
+#import @q
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) t: u32) {
+    q_rows(workgroup.x, t);
+}

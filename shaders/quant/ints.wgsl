@@ -1,0 +1,33 @@
+// What follows from FMT_quants and FMT_scales: a weight is scale * quant + offset.
+fn FMT_values(row: u32, block: u32) -> Values {
+    let q = FMT_quants(row, block);
+    let s = FMT_scales(row, block);
+    return Values(
+        s.x * bytes(q.a.x) + s.z, s.x * bytes(q.a.y) + s.z, s.x * bytes(q.a.z) + s.z, s.x * bytes(q.a.w) + s.z,
+        s.y * bytes(q.b.x) + s.z, s.y * bytes(q.b.y) + s.z, s.y * bytes(q.b.z) + s.z, s.y * bytes(q.b.w) + s.z,
+    );
+}
+
+#ifdef MATVEC
+// One block of a row times block t of the tile.
+fn FMT_product(row: u32, block: u32, t: u32) -> f32 {
+    let q = FMT_quants(row, block);
+    let s = FMT_scales(row, block);
+#ifdef DOT
+    let a = tile_x[2u * t];
+    let b = tile_x[2u * t + 1u];
+    let low = dot4I8Packed(q.a.x, a.x) + dot4I8Packed(q.a.y, a.y) + dot4I8Packed(q.a.z, a.z) + dot4I8Packed(q.a.w, a.w);
+    let high = dot4I8Packed(q.b.x, b.x) + dot4I8Packed(q.b.y, b.y) + dot4I8Packed(q.b.z, b.z) + dot4I8Packed(q.b.w, b.w);
+    let x = tile_scale[t];
+    return x.x * (s.x * f32(low) + s.y * f32(high) + s.z * x.y);
+#else
+    let i = 8u * t;
+    let low = dot(bytes(q.a.x), tile_x[i]) + dot(bytes(q.a.y), tile_x[i + 1u])
+        + dot(bytes(q.a.z), tile_x[i + 2u]) + dot(bytes(q.a.w), tile_x[i + 3u]);
+    let high = dot(bytes(q.b.x), tile_x[i + 4u]) + dot(bytes(q.b.y), tile_x[i + 5u])
+        + dot(bytes(q.b.z), tile_x[i + 6u]) + dot(bytes(q.b.w), tile_x[i + 7u]);
+    return s.x * low + s.y * high + s.z * tile_scale[t].y;
+#endif
+}
+#include shared/rows
+#endif

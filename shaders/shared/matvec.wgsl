@@ -1,0 +1,77 @@
+// A matrix times one vector. The kernel defines input4(i), elements 4i..4i+4 of the vector, zero beyond its end, and
+// emit(row, rows, sums). The vector passes through workgroup memory in tiles of TILE blocks of 32.
+#import shared/reduce
+#import quant/common
+
+#ifdef DOT
+// Signed bytes, 32 in two quads.
+var<workgroup> tile_x: array<vec4u, 2u * TILE>;
+#else
+var<workgroup> tile_x: array<vec4f, 8u * TILE>;
+#endif
+// Of each block: its scale, and the sum of its (quantized) elements.
+var<workgroup> tile_scale: array<vec2f, TILE>;
+var<workgroup> quarter: array<f32, WG>;
+
+// Four threads load one block.
+fn load_tile(first: u32, count: u32, t: u32) {
+    let q = t % 4u;
+    let home = t - q;
+    for (var base = 0u; base < count; base += WG / 4u) {
+        let b = base + t / 4u;
+        var v0 = vec4f();
+        var v1 = vec4f();
+        if (b < count) {
+            let i = (first + b) * 8u + q * 2u;
+            v0 = input4(i);
+            v1 = input4(i + 1u);
+        }
+        // Whoever still reads the last tile, or the quarters of the last pass, is waited for.
+        workgroupBarrier();
+#ifdef DOT
+        let highest = max(abs(v0), abs(v1));
+        quarter[t] = max(max(highest.x, highest.y), max(highest.z, highest.w));
+        workgroupBarrier();
+        let peak = max(max(quarter[home], quarter[home + 1u]), max(quarter[home + 2u], quarter[home + 3u]));
+        workgroupBarrier();
+        let inverse = select(0.0, 127.0 / peak, peak > 0.0);
+        let i0 = vec4i(round(v0 * inverse));
+        let i1 = vec4i(round(v1 * inverse));
+        let both = vec4f(i0 + i1);
+        quarter[t] = both.x + both.y + both.z + both.w;
+        if (b < count) {
+            let at = 2u * b + q / 2u;
+            let packed = vec2u(pack(i0), pack(i1));
+            if (q % 2u == 0u) {
+                tile_x[at].x = packed.x;
+                tile_x[at].y = packed.y;
+            } else {
+                tile_x[at].z = packed.x;
+                tile_x[at].w = packed.y;
+            }
+        }
+        workgroupBarrier();
+        if (q == 0u && b < count) {
+            let sum = quarter[t] + quarter[t + 1u] + quarter[t + 2u] + quarter[t + 3u];
+            tile_scale[b] = vec2f(peak / 127.0, sum);
+        }
+#else
+        let both = v0 + v1;
+        quarter[t] = both.x + both.y + both.z + both.w;
+        if (b < count) {
+            tile_x[8u * b + 2u * q] = v0;
+            tile_x[8u * b + 2u * q + 1u] = v1;
+        }
+        workgroupBarrier();
+        if (q == 0u && b < count) {
+            tile_scale[b] = vec2f(1.0, quarter[t] + quarter[t + 1u] + quarter[t + 2u] + quarter[t + 3u]);
+        }
+#endif
+    }
+    workgroupBarrier();
+}
+
+fn pack(v: vec4i) -> u32 {
+    let u = bitcast<vec4u>(v) & vec4u(255u);
+    return u.x | (u.y << 8u) | (u.z << 16u) | (u.w << 24u);
+}

@@ -1,0 +1,46 @@
+//! Rotary frequencies, the same for every backend.
+
+use super::RopeFactors;
+use super::spec::{DecoderSpec, Rope, RopeScaling};
+use crate::{Error, Result};
+
+pub struct Frequencies {
+    frequencies: Vec<f32>,
+    amplitude: f32,
+}
+
+impl Frequencies {
+    /// `factors`: the tensors of [`RopeScaling::Factors`], where the file has them. Errors: [`Error::MissingTensor`].
+    pub fn new<'a>(
+        rope: &Rope,
+        spec: &DecoderSpec,
+        factors: impl Fn(RopeFactors) -> Option<&'a Vec<f32>>,
+    ) -> Result<Frequencies> {
+        let half = rope.dim / 2;
+        let frequency = |i: usize| 1.0 / rope.base.powf(2.0 * i as f32 / rope.dim as f32);
+        let (mut frequencies, mut amplitude): (Vec<f32>, f32) = ((0..half).map(frequency).collect(), 1.0);
+        match rope.scaling {
+            RopeScaling::None => {}
+            RopeScaling::Linear(factor) => frequencies.iter_mut().for_each(|f| *f /= factor),
+            RopeScaling::Factors { original_context, attention_factor } => {
+                let long = (spec.context_length > original_context).then(|| factors(RopeFactors::Long)).flatten();
+                let of_file = long.or_else(|| factors(RopeFactors::Short)).filter(|f| f.len() == half);
+                let of_file = of_file.ok_or_else(|| Error::MissingTensor {
+                    name: format!("rope factors [{half}]"),
+                    architecture: spec.architecture.clone(),
+                })?;
+                frequencies.iter_mut().zip(of_file).for_each(|(f, by)| *f /= by);
+                amplitude = attention_factor;
+            }
+        }
+        Ok(Frequencies { frequencies, amplitude })
+    }
+
+    /// (cos, sin) of each pair.
+    pub fn turns(&self, position: usize) -> impl Iterator<Item = (f32, f32)> {
+        self.frequencies.iter().map(move |f| {
+            let (sin, cos) = (position as f32 * f).sin_cos();
+            (cos * self.amplitude, sin * self.amplitude)
+        })
+    }
+}

@@ -1,0 +1,447 @@
+//! A model's tensors on the GPU: which buffer each goes to, in which planes, and the repacking of the raw rows there.
+//!
+//! The matrices of a fused step share one buffer. Neighbours of one format become one segment, so that a kernel sees one
+//! matrix; gate and up alternate row by row. A row has whole blocks of 32 columns. A segment has three planes: `quads`
+//! (16 bytes at a time: quants or floats), `high` (the bits beyond the fourth) and `scales`; the layouts are in
+//! `shaders/quant/*.wgsl`.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::device::Gpu;
+use super::pipelines::{Kernel, Pipelines};
+use super::wgsl::Permutation;
+use crate::backend::{DecoderSpec, LayerSlot, RopeFactors, Slot, TensorShape};
+use crate::formats::Format;
+use crate::{Error, Result};
+
+/// Columns of a block on the GPU, whatever the format's own.
+pub const BLOCK: usize = 32;
+
+/// So much is uploaded before the device is waited for: what a browser queues takes memory of its own.
+const SETTLE_BYTES: usize = 64 << 20;
+
+/// The GPU's side of a format.
+pub struct Planes {
+    pub module: &'static str,
+    /// Words of 32 bits in a block's quants, and in its high bits.
+    quad_words: usize,
+    high_words: usize,
+    /// Words of a row's scales, of its number of blocks.
+    scale_words: fn(usize) -> usize,
+    /// Quants that `dot4I8Packed` takes.
+    pub integers: bool,
+}
+
+/// Half a word a block.
+fn halves(blocks: usize) -> usize {
+    blocks.div_ceil(2)
+}
+
+/// A word a block.
+fn pairs(blocks: usize) -> usize {
+    blocks
+}
+
+/// Five words a super-block of eight.
+fn supers(blocks: usize) -> usize {
+    blocks.div_ceil(8) * 5
+}
+
+pub fn planes(format: Format) -> Planes {
+    let (module, quad_words, high_words, scale_words, integers): (_, _, _, fn(usize) -> usize, _) = match format {
+        Format::F32 => ("quant/f32", 32, 0, |_| 0, false),
+        Format::F16 => ("quant/f16", 16, 0, |_| 0, false),
+        Format::BF16 => ("quant/bf16", 16, 0, |_| 0, false),
+        Format::Q8_0 => ("quant/q8_0", 8, 0, halves, true),
+        Format::Q4_0 => ("quant/q4_0", 4, 0, halves, true),
+        Format::Q4_1 => ("quant/q4_1", 4, 0, pairs, true),
+        Format::Q5_0 => ("quant/q5_0", 4, 1, halves, true),
+        Format::Q5_1 => ("quant/q5_1", 4, 1, pairs, true),
+        Format::Q4_K => ("quant/q4_k", 4, 0, supers, true),
+        Format::Q5_K => ("quant/q5_k", 4, 1, supers, true),
+        Format::Q6_K => ("quant/q6_k", 4, 2, supers, true),
+    };
+    Planes { module, quad_words, high_words, scale_words, integers }
+}
+
+/// One matrix as a kernel sees it.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    pub format: Format,
+    pub rows: usize,
+    /// Its first row among the group's outputs.
+    pub first: usize,
+    /// Where its planes begin: in quads, in words, in words.
+    pub quads: usize,
+    pub high: usize,
+    pub scales: usize,
+}
+
+/// One buffer of matrices with the same columns.
+pub struct Group {
+    pub buffer: wgpu::Buffer,
+    pub segments: Vec<Segment>,
+    pub cols: usize,
+    pub blocks: usize,
+    /// The first row of the whole tensor, where a matrix is split over several groups.
+    pub part_first: usize,
+}
+
+impl Group {
+    /// `tensors`: format and rows of each.
+    fn new(gpu: &Gpu, label: &str, tensors: &[(Format, usize)], cols: usize, part_first: usize) -> Result<Group> {
+        let blocks = cols.div_ceil(BLOCK);
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut first = 0;
+        for &(format, rows) in tensors {
+            match segments.last_mut() {
+                Some(last) if last.format == format => last.rows += rows,
+                _ => segments.push(Segment { format, rows, first, quads: 0, high: 0, scales: 0 }),
+            }
+            first += rows;
+        }
+        let mut words = 0;
+        for segment in &mut segments {
+            let planes = planes(segment.format);
+            segment.quads = words / 4;
+            words += segment.rows * blocks * planes.quad_words;
+            segment.high = words;
+            words += segment.rows * blocks * planes.high_words;
+            segment.scales = words;
+            words = (words + segment.rows * (planes.scale_words)(blocks)).next_multiple_of(4);
+        }
+        // Offsets are 32-bit words in the shaders.
+        let buffer = gpu.buffer(label, 4 * words as u64)?;
+        Ok(Group { buffer, segments, cols, blocks, part_first })
+    }
+
+    fn row_bytes(format: Format, cols: usize) -> u64 {
+        let planes = planes(format);
+        let blocks = cols.div_ceil(BLOCK);
+        4 * (blocks * (planes.quad_words + planes.high_words) + (planes.scale_words)(blocks)) as u64
+    }
+
+    pub fn rows(&self) -> usize {
+        self.segments.iter().map(|segment| segment.rows).sum()
+    }
+
+    /// Where the planes of its segments are, under the names that the shaders use. `aliases` in their order.
+    pub fn bake(&self, mut permutation: Permutation, aliases: &[&'static str]) -> Permutation {
+        permutation = permutation.number("BLOCKS", self.blocks).number("COLS", self.cols);
+        for (segment, &alias) in self.segments.iter().zip(aliases) {
+            permutation = bake_segment(permutation, segment, alias);
+        }
+        permutation
+    }
+}
+
+/// One segment as a module.
+pub fn bake_segment(permutation: Permutation, segment: &Segment, alias: &'static str) -> Permutation {
+    permutation
+        .module(alias, planes(segment.format).module)
+        .number(format!("{alias}_ROWS"), segment.rows)
+        .number(format!("{alias}_FIRST"), segment.first)
+        .number(format!("{alias}_QUADS"), segment.quads)
+        .number(format!("{alias}_HIGH"), segment.high)
+        .number(format!("{alias}_WORDS"), segment.scales)
+}
+
+pub struct LayerGroups {
+    pub qkv: Group,
+    pub attention_out: Group,
+    pub gate_up: Group,
+    pub down: Group,
+    pub vectors: wgpu::Buffer,
+}
+
+/// Offsets within a layer's vectors, in quads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VectorOffsets {
+    pub attention_norm: usize,
+    pub ffn_norm: usize,
+    pub qkv_bias: usize,
+    pub query_norm: usize,
+    pub key_norm: usize,
+    quads: usize,
+}
+
+/// Where the rows of one tensor go.
+#[derive(Clone, Copy)]
+struct Target {
+    place: Place,
+    format: Format,
+    /// Row 0 of the tensor is this row of the segment, and so far apart are they.
+    first_row: usize,
+    row_stride: usize,
+    segment: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Layer(usize, LayerSlot),
+    Embedding,
+    Head,
+}
+
+pub struct GpuWeights {
+    pub layers: Vec<LayerGroups>,
+    pub vector_offsets: VectorOffsets,
+    /// In row order; one group where the tensor fits into a binding.
+    pub embedding: Vec<Group>,
+    /// Empty: tied to the embedding.
+    pub head: Vec<Group>,
+    pub output_norm: wgpu::Buffer,
+    pub rope_factors: HashMap<RopeFactors, Vec<f32>>,
+    pub bytes: u64,
+    targets: HashMap<Slot, Target>,
+    shapes: HashMap<Slot, TensorShape>,
+    widths: Widths,
+    raw: wgpu::Buffer,
+    chunk: wgpu::Buffer,
+    unsettled: usize,
+}
+
+impl GpuWeights {
+    /// Makes room for all tensors. Errors: [`Error::OutOfMemory`], [`Error::MissingTensor`], [`Error::UnsupportedOnGpu`].
+    pub fn new(gpu: &Gpu, spec: &DecoderSpec, tensors: &[TensorShape]) -> Result<GpuWeights> {
+        let shapes: HashMap<Slot, TensorShape> = tensors.iter().map(|tensor| (tensor.slot, *tensor)).collect();
+        let shape = |slot: Slot| {
+            shapes.get(&slot).copied().ok_or_else(|| Error::MissingTensor {
+                name: format!("{slot:?}"),
+                architecture: spec.architecture.clone(),
+            })
+        };
+        let mut targets = HashMap::new();
+        let offsets = vector_offsets(spec);
+        let mut layers = Vec::with_capacity(spec.layers);
+        for layer in 0..spec.layers {
+            use LayerSlot::*;
+            let mut group = |name: &str, slots: &[LayerSlot]| {
+                let tensors: Vec<TensorShape> =
+                    slots.iter().map(|&slot| shape(Slot::Layer(layer, slot))).collect::<Result<_>>()?;
+                let formats: Vec<(Format, usize)> = tensors.iter().map(|t| (t.format, t.rows)).collect();
+                let group = Group::new(gpu, &format!("{name} {layer}"), &formats, tensors[0].cols, 0)?;
+                let mut first = 0;
+                for (tensor, &slot) in tensors.iter().zip(slots) {
+                    let segment = group.segments.iter().rposition(|s| s.first <= first).expect("the first begins at 0");
+                    let first_row = first - group.segments[segment].first;
+                    let place = Place::Layer(layer, slot);
+                    let target = Target { place, format: tensor.format, first_row, row_stride: 1, segment };
+                    targets.insert(tensor.slot, target);
+                    first += tensor.rows;
+                }
+                Ok::<_, Error>(group)
+            };
+            let qkv = group("qkv", &[Query, Key, Value])?;
+            let attention_out = group("attention_out", &[AttentionOutput])?;
+            let gate_up = group("gate_up", &[Gate, Up])?;
+            let down = group("down", &[Down])?;
+            if gate_up.segments.len() > 1 {
+                return Err(Error::UnsupportedOnGpu(format!(
+                    "layer {layer} has gate and up matrices of different types"
+                )));
+            }
+            for (slot, first_row) in [(Gate, 0), (Up, 1)] {
+                let target = targets.get_mut(&Slot::Layer(layer, slot)).expect("inserted above");
+                (target.first_row, target.row_stride) = (first_row, 2);
+            }
+            let vectors = gpu.buffer(&format!("vectors {layer}"), 16 * offsets.quads as u64)?;
+            layers.push(LayerGroups { qkv, attention_out, gate_up, down, vectors });
+        }
+
+        let mut whole = |slot: Slot, place, label: &str| {
+            let tensor = shape(slot)?;
+            targets.insert(slot, Target { place, format: tensor.format, first_row: 0, row_stride: 1, segment: 0 });
+            let row_bytes = Group::row_bytes(tensor.format, tensor.cols);
+            // Parts begin at multiples of 16 rows, as uploads do.
+            let part_rows = (gpu.capabilities.binding_limit / row_bytes) as usize / 16 * 16;
+            if part_rows == 0 {
+                return Err(Error::UnsupportedOnGpu(format!("16 rows of {label} exceed a binding")));
+            }
+            (0..tensor.rows)
+                .step_by(part_rows)
+                .map(|first| {
+                    let rows = part_rows.min(tensor.rows - first);
+                    Group::new(gpu, label, &[(tensor.format, rows)], tensor.cols, first)
+                })
+                .collect::<Result<Vec<Group>>>()
+        };
+        let embedding = whole(Slot::TokenEmbedding, Place::Embedding, "the embedding")?;
+        let head = if spec.tied_head { Vec::new() } else { whole(Slot::Head, Place::Head, "the head")? };
+        let groups = layers.iter().flat_map(|l| [&l.qkv, &l.attention_out, &l.gate_up, &l.down]);
+        let bytes = groups.chain(&embedding).chain(&head).map(|group| group.buffer.size()).sum();
+        let hidden_quads = spec.hidden.div_ceil(BLOCK) * 8;
+        Ok(GpuWeights {
+            layers,
+            vector_offsets: offsets,
+            embedding,
+            head,
+            output_norm: gpu.buffer("output norm", 16 * hidden_quads as u64)?,
+            rope_factors: HashMap::new(),
+            bytes,
+            targets,
+            shapes,
+            widths: Widths { query: spec.heads * spec.head_dim, key: spec.kv_heads * spec.head_dim },
+            raw: gpu.buffer("raw", 2 << 20)?,
+            chunk: gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("chunk"),
+                size: 32,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }),
+            unsettled: 0,
+        })
+    }
+
+    /// The matrices of the head, in row order.
+    pub fn head_groups(&self) -> &[Group] {
+        if self.head.is_empty() { &self.embedding } else { &self.head }
+    }
+
+    /// Whole rows, raw as in the file. Errors: whatever failed on the device.
+    pub async fn upload(
+        &mut self,
+        gpu: &Gpu,
+        pipelines: &mut Pipelines,
+        slot: Slot,
+        first_row: usize,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let Some(&target) = self.targets.get(&slot) else {
+            return self.upload_vector(gpu, slot, bytes);
+        };
+        let row_bytes = target.format.row_bytes(self.shapes[&slot].cols);
+        let repack = Permutation::new("repack").flag("REPACK").module("q", planes(target.format).module);
+        let kernel = pipelines.get(gpu, repack);
+        if self.raw.size() < bytes.len() as u64 {
+            self.raw = gpu.buffer("raw", bytes.len() as u64)?;
+        }
+        self.unsettled += bytes.len();
+        let mut first_row = first_row;
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            let (group, within) = self.place(target.place, first_row);
+            let rows = (bytes.len() / row_bytes).min(group.rows() - within);
+            let (now, later) = bytes.split_at(rows * row_bytes);
+            self.repack(gpu, &kernel, target, group, within, now);
+            first_row += rows;
+            bytes = later;
+        }
+        if self.unsettled >= SETTLE_BYTES {
+            self.unsettled = 0;
+            gpu.settle().await?;
+        }
+        gpu.check()
+    }
+
+    /// The group that row `row` of a tensor is in, and which row of it.
+    fn place(&self, place: Place, row: usize) -> (&Group, usize) {
+        let parts = match place {
+            Place::Embedding => &self.embedding,
+            Place::Head => &self.head,
+            Place::Layer(layer, slot) => {
+                let groups = &self.layers[layer];
+                let group = match slot {
+                    LayerSlot::Query | LayerSlot::Key | LayerSlot::Value => &groups.qkv,
+                    LayerSlot::AttentionOutput => &groups.attention_out,
+                    LayerSlot::Gate | LayerSlot::Up => &groups.gate_up,
+                    _ => &groups.down,
+                };
+                return (group, row);
+            }
+        };
+        let part = parts.iter().rposition(|part| part.part_first <= row).expect("the first begins at 0");
+        (&parts[part], row - parts[part].part_first)
+    }
+
+    fn repack(&self, gpu: &Gpu, kernel: &Rc<Kernel>, target: Target, group: &Group, first_row: usize, bytes: &[u8]) {
+        let segment = &group.segments[target.segment];
+        let rows = bytes.len() / target.format.row_bytes(group.cols);
+        let first_row = target.first_row + first_row * target.row_stride;
+        let numbers = [
+            rows,
+            group.cols,
+            group.blocks,
+            first_row,
+            target.row_stride,
+            4 * segment.quads,
+            segment.high,
+            segment.scales,
+        ];
+        let chunk: Vec<u8> = numbers.iter().flat_map(|&n| (n as u32).to_le_bytes()).collect();
+        gpu.queue.write_buffer(&self.chunk, 0, &chunk);
+        write_padded(gpu, &self.raw, bytes);
+        let groups = (rows * group.blocks).div_ceil(64) as u32;
+        let limit = gpu.capabilities.workgroups;
+        let grid = [groups.min(limit), groups.div_ceil(limit), 1];
+        let dispatch = kernel.bind(gpu, &[&self.raw, &group.buffer, &self.chunk], grid);
+        gpu.submit(|pass| dispatch.encode(pass));
+    }
+
+    /// Norms, biases and factors, as floats.
+    fn upload_vector(&mut self, gpu: &Gpu, slot: Slot, bytes: &[u8]) -> Result<()> {
+        let shape = self.shapes[&slot];
+        let mut values = vec![0.0; shape.cols];
+        if bytes.len() != shape.format.row_bytes(shape.cols) {
+            return Err(Error::BadRequest(format!("{slot:?} is uploaded whole")));
+        }
+        shape.format.dequantize(bytes, &mut values);
+        let floats: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let (offsets, spec) = (self.vector_offsets, &self.widths);
+        let (buffer, floats_at) = match slot {
+            Slot::RopeFactors(which) => {
+                self.rope_factors.insert(which, values);
+                return Ok(());
+            }
+            Slot::OutputNorm => (&self.output_norm, 0),
+            Slot::Layer(layer, slot) => {
+                let at = match slot {
+                    LayerSlot::AttentionNorm => 4 * offsets.attention_norm,
+                    LayerSlot::FfnNorm => 4 * offsets.ffn_norm,
+                    LayerSlot::QueryBias => 4 * offsets.qkv_bias,
+                    LayerSlot::KeyBias => 4 * offsets.qkv_bias + spec.query,
+                    LayerSlot::ValueBias => 4 * offsets.qkv_bias + spec.query + spec.key,
+                    LayerSlot::QueryNorm => 4 * offsets.query_norm,
+                    LayerSlot::KeyNorm => 4 * offsets.key_norm,
+                    other => return Err(Error::UnsupportedOnGpu(format!("the tensor {other:?}"))),
+                };
+                (&self.layers[layer].vectors, at)
+            }
+            other => return Err(Error::BadRequest(format!("{other:?} is no vector"))),
+        };
+        gpu.queue.write_buffer(buffer, 4 * floats_at as u64, &floats);
+        Ok(())
+    }
+}
+
+/// Elements of all query heads, and of all key heads.
+struct Widths {
+    query: usize,
+    key: usize,
+}
+
+/// Writes whole words; a tensor's last row may end within one.
+fn write_padded(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: &[u8]) {
+    let whole = bytes.len() / 4 * 4;
+    gpu.queue.write_buffer(buffer, 0, &bytes[..whole]);
+    if whole < bytes.len() {
+        let mut last = [0; 4];
+        last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+        gpu.queue.write_buffer(buffer, whole as u64, &last);
+    }
+}
+
+fn vector_offsets(spec: &DecoderSpec) -> VectorOffsets {
+    let mut quads = 0;
+    let mut take = |len: usize| {
+        let at = quads;
+        quads += len.div_ceil(BLOCK) * (BLOCK / 4);
+        at
+    };
+    let hidden = spec.hidden;
+    let (attention_norm, ffn_norm) = (take(hidden), take(hidden));
+    let qkv_bias = if spec.qkv_bias { take((spec.heads + 2 * spec.kv_heads) * spec.head_dim) } else { 0 };
+    let (query_norm, key_norm) = if spec.qk_norm { (take(spec.head_dim), take(spec.head_dim)) } else { (0, 0) };
+    VectorOffsets { attention_norm, ffn_norm, qkv_bias, query_norm, key_norm, quads }
+}
