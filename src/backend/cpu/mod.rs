@@ -81,6 +81,11 @@ impl CpuBackend {
         }
     }
 
+    /// The batch's residual stream, `[tokens, hidden]`.
+    pub fn residual(&self) -> &[f32] {
+        &self.batch.residual[..self.batch.tokens * self.spec.hidden]
+    }
+
     /// Errors before `finish`.
     fn weights(&self) -> Result<&Weights> {
         self.weights.as_ref().ok_or_else(|| Error::BadRequest("the model is not loaded yet".to_string()))

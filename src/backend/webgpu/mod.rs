@@ -7,6 +7,7 @@ pub mod device;
 mod kv_cache;
 mod pipelines;
 mod plan;
+mod selftest;
 mod tune;
 mod weights;
 pub mod wgsl;
@@ -19,6 +20,7 @@ pub use device::{Gpu, GpuOptions};
 use kv_cache::{KvCache, head_room};
 use pipelines::{Dispatch, Pipelines};
 use plan::{MAX_SPLITS, Plan, Planner, split_count};
+use selftest::SelfTest;
 use weights::{BLOCK, GpuWeights};
 
 const MAX_BATCH: usize = 1;
@@ -29,6 +31,8 @@ pub struct WebGpuBackend {
     pipelines: Pipelines,
     /// There after `prepare`.
     model: Option<Model>,
+    /// Until `finish`.
+    self_test: Option<SelfTest>,
     /// The batch under way.
     recording: Vec<Dispatch>,
     batch: Batch,
@@ -101,6 +105,7 @@ impl WebGpuBackend {
         supported(&spec)?;
         let gpu = Gpu::request(options).await?;
         Ok(WebGpuBackend {
+            self_test: Some(SelfTest::new(&spec)),
             spec,
             gpu,
             pipelines: Pipelines::default(),
@@ -150,6 +155,22 @@ impl WebGpuBackend {
         self.record(|plan| std::slice::from_ref(dispatch(plan)))
     }
 
+    /// Submits what was recorded.
+    fn flush(&mut self) {
+        let recording = std::mem::take(&mut self.recording);
+        self.gpu.submit(|pass| recording.iter().for_each(|dispatch| dispatch.encode(pass)));
+    }
+
+    /// The batch's residual stream after the steps so far, `[tokens, hidden]`.
+    pub async fn residual(&mut self) -> Result<Vec<f32>> {
+        self.flush();
+        let (hidden, padded) = (self.spec.hidden, self.spec.hidden.next_multiple_of(BLOCK));
+        let bytes = (4 * self.batch.tokens * padded) as u64;
+        let read = self.gpu.read_buffer(&self.model()?.buffers.residual, 0, bytes).await?;
+        let floats: Vec<f32> = read.chunks_exact(4).map(float).collect();
+        Ok(floats.chunks_exact(padded).flat_map(|row| &row[..hidden]).copied().collect())
+    }
+
     fn write_state(&self, position: usize, tokens: usize, last_row: usize) -> Result<()> {
         let state = [position, tokens, last_row, 0];
         let bytes: Vec<u8> = state.iter().flat_map(|&n| (n as u32).to_le_bytes()).collect();
@@ -178,6 +199,11 @@ impl Model {
         (self.buffers.global_turns, self.buffers.local_turns) = (global, local);
         Ok(())
     }
+}
+
+/// Of its four bytes.
+fn float(bytes: &[u8]) -> f32 {
+    f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 fn not_loaded() -> Error {
@@ -226,14 +252,17 @@ impl Backend for WebGpuBackend {
         self.gpu.check()
     }
 
-    fn allocate(&mut self, slot: Slot, _: Format, _: usize, _: usize) -> Result<()> {
-        match &self.model {
-            Some(_) => Ok(()),
-            None => Err(Error::BadRequest(format!("{slot:?} comes before prepare"))),
+    fn allocate(&mut self, slot: Slot, format: Format, rows: usize, cols: usize) -> Result<()> {
+        if self.model.is_none() {
+            return Err(Error::BadRequest(format!("{slot:?} comes before prepare")));
         }
+        self.self_test.as_mut().map_or(Ok(()), |test| test.allocate(slot, format, rows, cols))
     }
 
     async fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()> {
+        if let Some(test) = &mut self.self_test {
+            test.upload(slot, first_row, bytes).await?;
+        }
         let model = self.model.as_mut().ok_or_else(not_loaded)?;
         model.weights.upload(&self.gpu, &mut self.pipelines, slot, first_row, bytes).await
     }
@@ -247,7 +276,12 @@ impl Backend for WebGpuBackend {
         for (layer, of_layer) in plan.layers.iter_mut().enumerate() {
             of_layer.attention = planner.attention(layer);
         }
-        self.gpu.settle().await
+        self.gpu.settle().await?;
+        if let Some(test) = self.self_test.take() {
+            test.run(self).await?;
+            self.model_mut()?.cache.len = 0;
+        }
+        Ok(())
     }
 
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {
@@ -293,16 +327,14 @@ impl Backend for WebGpuBackend {
             self.batch.head_rows = 1;
             self.record(|plan| &plan.head)?;
         }
-        let recording = std::mem::take(&mut self.recording);
-        self.gpu.submit(|pass| recording.iter().for_each(|dispatch| dispatch.encode(pass)));
+        self.flush();
         self.gpu.check()
     }
 
     async fn logits(&mut self) -> Result<&[f32]> {
         let floats = self.batch.head_rows * self.spec.vocab;
         let bytes = self.gpu.read_buffer(&self.model()?.buffers.logits, 0, 4 * floats as u64).await?;
-        let word = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-        self.host_logits = bytes.chunks_exact(4).map(word).collect();
+        self.host_logits = bytes.chunks_exact(4).map(float).collect();
         Ok(&self.host_logits)
     }
 
