@@ -245,6 +245,11 @@ impl<B: Backend> Session<B> {
         &self.backend
     }
 
+    /// Ends the session.
+    pub fn into_backend(self) -> B {
+        self.backend
+    }
+
     pub fn info(&self) -> &Info {
         &self.info
     }

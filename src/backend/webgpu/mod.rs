@@ -7,6 +7,8 @@ pub mod device;
 mod kv_cache;
 mod pipelines;
 mod plan;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod profile;
 mod selftest;
 mod tune;
 mod weights;

@@ -38,6 +38,7 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "gate_up",
     "down",
     "head",
+    "stream_read",
 ];
 
 /// One permutation of one kernel.

@@ -1,7 +1,10 @@
 use super::{ModelOptions, print};
+use kinglet::backend::any::AnyBackend;
+#[cfg(feature = "webgpu")]
+use kinglet::backend::webgpu::profile::Profile;
 use kinglet::generate::GenerateOptions;
 use kinglet::generate::sampler::SplitMix64;
-use kinglet::session::{Info, Stats, Step};
+use kinglet::session::{Info, Session, Stats, Step};
 use kinglet::{Error, Result};
 use serde::Serialize;
 use std::time::Instant;
@@ -24,6 +27,11 @@ pub struct Options {
     json: bool,
 }
 
+/// There is none.
+#[cfg(not(feature = "webgpu"))]
+#[derive(Serialize)]
+struct Profile;
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
@@ -38,6 +46,8 @@ struct Report {
     decode_tokens_per_second: f64,
     /// Weights, KV cache and scratch.
     memory_bytes: u64,
+    /// Of the GPU.
+    profile: Option<Profile>,
 }
 
 pub fn main(options: &Options) -> Result<()> {
@@ -82,11 +92,15 @@ pub fn main(options: &Options) -> Result<()> {
         decode_ms,
         decode_tokens_per_second: (tokens - 1) as f64 / decode_ms * 1e3,
         memory_bytes: memory.weights + memory.kv_cache + memory.scratch,
+        profile: profile(session, options.prompt + options.completion - 1)?,
     };
     if options.json {
         return print(&format!("{}\n", serde_json::to_string(&report).expect("plain data")));
     }
     let Report { info, .. } = &report;
+    if let Some(profile) = &report.profile {
+        print(&table(profile))?;
+    }
     print(&format!(
         "{} {} on {}, {:.1} M parameters, loaded in {load_ms:.0} ms, {:.1} MB\n\
          prompt  {:6} tokens {:9.1} tokens/s\nanswer  {:6} tokens {:9.1} tokens/s\n",
@@ -100,6 +114,49 @@ pub fn main(options: &Options) -> Result<()> {
         report.completion_tokens,
         report.decode_tokens_per_second,
     ))
+}
+
+/// One token at `position`, kernel by kernel.
+#[cfg(feature = "webgpu")]
+fn profile(session: Session<AnyBackend>, position: usize) -> Result<Option<Profile>> {
+    match session.into_backend() {
+        AnyBackend::WebGpu(mut backend) => pollster::block_on(backend.profile(position)).map(Some),
+        AnyBackend::Cpu(_) => Ok(None),
+    }
+}
+
+#[cfg(not(feature = "webgpu"))]
+fn profile(_: Session<AnyBackend>, _: usize) -> Result<Option<Profile>> {
+    Ok(None)
+}
+
+#[cfg(feature = "webgpu")]
+fn table(profile: &Profile) -> String {
+    let read = profile.stream_read_gigabytes_per_second;
+    let mut table = format!(
+        "{}: reads {read:.1} GB/s; {} dispatches a token, encoded and submitted in {:.0} us\n\
+         {:<14} {:>10} {:>10} {:>8} {:>8}\n",
+        profile.adapter,
+        profile.dispatches_per_token,
+        profile.encode_microseconds,
+        "kernel",
+        "dispatches",
+        "us",
+        "GB/s",
+        "of read"
+    );
+    for kernel in &profile.kernels {
+        let speed = kernel.gigabytes_per_second;
+        table += &format!("{:<14} {:>10} {:>10.1}", kernel.name, kernel.dispatches, kernel.microseconds);
+        table +=
+            &if kernel.bytes > 0 { format!(" {speed:>8.1} {:>6.0} %\n", 100.0 * speed / read) } else { "\n".into() };
+    }
+    table
+}
+
+#[cfg(not(feature = "webgpu"))]
+fn table(_: &Profile) -> String {
+    String::new()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -1,0 +1,175 @@
+//! Where a token's time goes: each kernel by timestamp queries, beside the speed at which the device reads a buffer.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::device::Gpu;
+use super::pipelines::{Dispatch, Pipelines};
+use super::plan::{Plan, split_count};
+use super::weights::GpuWeights;
+use super::wgsl::Permutation;
+use super::{WebGpuBackend, not_loaded};
+use crate::Result;
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KernelProfile {
+    pub name: &'static str,
+    pub dispatches: usize,
+    /// Of all its dispatches of a token, the median of several tokens.
+    pub microseconds: f64,
+    /// Weights that it reads.
+    pub bytes: u64,
+    pub gigabytes_per_second: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    pub adapter: String,
+    /// Empty where the device has no timestamps.
+    pub kernels: Vec<KernelProfile>,
+    pub dispatches_per_token: usize,
+    /// The host's time to encode and submit one token.
+    pub encode_microseconds: f64,
+    /// The best of several reads of a large buffer.
+    pub stream_read_gigabytes_per_second: f64,
+}
+
+const ROUNDS: usize = 9;
+
+impl WebGpuBackend {
+    /// One token at `position`, whose cache is taken as it is.
+    pub async fn profile(&mut self, position: usize) -> Result<Profile> {
+        self.grow(position + 1)?;
+        self.write_state(position, 1, 0)?;
+        let gpu = &self.gpu;
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        let dispatches = one_token(&model.plan, position);
+        let mut encode = Vec::new();
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            gpu.submit(|pass| dispatches.iter().for_each(|dispatch| dispatch.encode(pass)));
+            encode.push(start.elapsed().as_secs_f64() * 1e6);
+            gpu.settle().await?;
+        }
+        let mut rounds = Vec::new();
+        if gpu.capabilities.timestamps {
+            for _ in 0..ROUNDS {
+                rounds.push(timed(gpu, &dispatches).await?);
+            }
+        }
+        let mut kernels: Vec<KernelProfile> = Vec::new();
+        for dispatch in &dispatches {
+            let name = dispatch.kernel.name;
+            if kernels.iter().any(|kernel| kernel.name == name) {
+                continue;
+            }
+            let of_kernel = |round: &Vec<f64>| {
+                let of = round.iter().zip(&dispatches).filter(|(_, dispatch)| dispatch.kernel.name == name);
+                of.map(|(time, _)| time).sum::<f64>()
+            };
+            let microseconds = median(rounds.iter().map(of_kernel).collect());
+            let bytes = weight_bytes(&model.weights, name);
+            let count = dispatches.iter().filter(|dispatch| dispatch.kernel.name == name).count();
+            let speed = if microseconds > 0.0 { bytes as f64 / microseconds / 1e3 } else { 0.0 };
+            kernels.push(KernelProfile { name, dispatches: count, microseconds, bytes, gigabytes_per_second: speed });
+        }
+        if rounds.is_empty() {
+            kernels.clear();
+        }
+        Ok(Profile {
+            adapter: gpu.adapter.clone(),
+            kernels,
+            dispatches_per_token: dispatches.len(),
+            encode_microseconds: median(encode),
+            stream_read_gigabytes_per_second: stream_read(gpu, &mut self.pipelines).await?,
+        })
+    }
+}
+
+fn one_token(plan: &Plan, position: usize) -> Vec<Dispatch> {
+    let mut dispatches = plan.embed.clone();
+    for layer in &plan.layers {
+        let mut attention = layer.attention.clone();
+        attention.grid[1] = split_count(position + 1) as u32;
+        dispatches.extend([layer.qkv.clone(), attention]);
+        dispatches.extend([layer.attention_out.clone(), layer.gate_up.clone(), layer.down.clone()]);
+    }
+    dispatches.extend_from_slice(&plan.head);
+    dispatches
+}
+
+fn weight_bytes(weights: &GpuWeights, kernel: &str) -> u64 {
+    let layers = weights.layers.iter();
+    match kernel {
+        "qkv" => layers.map(|layer| layer.qkv.buffer.size()).sum(),
+        "attention_out" => layers.map(|layer| layer.attention_out.buffer.size()).sum(),
+        "gate_up" => layers.map(|layer| layer.gate_up.buffer.size()).sum(),
+        "down" => layers.map(|layer| layer.down.buffer.size()).sum(),
+        "head" => weights.head_groups().iter().map(|group| group.buffer.size()).sum(),
+        _ => 0,
+    }
+}
+
+/// Microseconds of each dispatch. Browsers allow timestamps at the borders of passes only: one pass each.
+async fn timed(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Vec<f64>> {
+    let count = 2 * dispatches.len() as u32;
+    let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+        label: Some("profile"),
+        ty: wgpu::QueryType::Timestamp,
+        count,
+    });
+    let bytes = 8 * u64::from(count);
+    let resolved = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("profile"),
+        size: bytes,
+        usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: false,
+    });
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    for (i, dispatch) in dispatches.iter().enumerate() {
+        let timestamps = wgpu::ComputePassTimestampWrites {
+            query_set: &queries,
+            beginning_of_pass_write_index: Some(2 * i as u32),
+            end_of_pass_write_index: Some(2 * i as u32 + 1),
+        };
+        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(timestamps) };
+        dispatch.encode(&mut encoder.begin_compute_pass(&descriptor));
+    }
+    encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
+    gpu.queue.submit([encoder.finish()]);
+    let read = gpu.read_buffer(&resolved, 0, bytes).await?;
+    let ticks: Vec<u64> =
+        read.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().expect("eight bytes"))).collect();
+    let period = f64::from(gpu.queue.get_timestamp_period()) / 1e3;
+    Ok(ticks.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period).collect())
+}
+
+async fn stream_read(gpu: &Gpu, pipelines: &mut Pipelines) -> Result<f64> {
+    let bytes = gpu.capabilities.binding_limit.min(256 << 20) / 16 * 16;
+    let quads = (bytes / 16) as usize;
+    let source = gpu.buffer("stream", bytes)?;
+    let sink = gpu.buffer("sink", 16)?;
+    let kernel = pipelines.get(gpu, Permutation::new("stream_read").number("QUADS", quads));
+    let dispatch = kernel.bind(gpu, &[&source, &sink], [quads.div_ceil(256 * 16).min(65_535) as u32, 1, 1]);
+    let mut best = 0f64;
+    for _ in 0..ROUNDS {
+        let seconds = if gpu.capabilities.timestamps {
+            timed(gpu, std::slice::from_ref(&dispatch)).await?[0] / 1e6
+        } else {
+            let start = Instant::now();
+            gpu.submit(|pass| dispatch.encode(pass));
+            gpu.settle().await?;
+            start.elapsed().as_secs_f64()
+        };
+        best = best.max(bytes as f64 / seconds / 1e9);
+    }
+    Ok(best)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
