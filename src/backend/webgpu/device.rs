@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use serde::Deserialize;
 
+use super::tune::Tuning;
 use crate::{Error, Result};
 
 /// What the caller knows about the GPU or wants of it. In a browser JavaScript fills in what wgpu cannot see there.
@@ -25,6 +26,11 @@ pub struct GpuOptions {
     pub sabotage: Option<String>,
     /// For tests: less than the adapter's.
     pub binding_limit: Option<u64>,
+    /// What `WebGpuBackend::tuning` gave at an earlier load with this adapter.
+    pub tuning: Option<Tuning>,
+    /// Measure the variants while loading, where no `tuning` is given; milliseconds by this clock.
+    #[serde(skip)]
+    pub tune: Option<fn() -> f64>,
     /// For tests and benches: "f32" or "dot" rather than what `choose` takes.
     pub arithmetic: Option<String>,
 }
@@ -48,6 +54,7 @@ pub struct Gpu {
     pub adapter: String,
     pub capabilities: Capabilities,
     pub options: GpuOptions,
+    pub tuning: Tuning,
     failure: Arc<Mutex<Option<Error>>>,
 }
 
@@ -112,6 +119,7 @@ impl Gpu {
             queue,
             adapter: options.adapter.clone().unwrap_or(name),
             capabilities,
+            tuning: options.tuning.clone().unwrap_or_default(),
             options: options.clone(),
             failure,
         })

@@ -3,6 +3,7 @@
 //! Weights, scratch, cache and bind groups are made once; a token is a plan that is replayed (`plan`). `device` is the GPU
 //! and how it fails, `wgsl` links kernels, `pipelines` compiles them, `tune` chooses variants, `weights` repacks tensors.
 
+mod autotune;
 pub mod device;
 mod kv_cache;
 mod pipelines;
@@ -23,6 +24,7 @@ use kv_cache::{KvCache, head_room};
 use pipelines::{Dispatch, Pipelines};
 use plan::{MAX_SPLITS, Plan, Planner, split_count};
 use selftest::SelfTest;
+pub use tune::Tuning;
 use weights::{BLOCK, GpuWeights};
 
 const MAX_BATCH: usize = 1;
@@ -145,6 +147,23 @@ impl WebGpuBackend {
             of_layer.attention = planner.attention(layer);
         }
         Ok(())
+    }
+
+    fn planner(&mut self) -> Result<Planner<'_>> {
+        let Model { weights, buffers, cache, .. } = self.model.as_ref().ok_or_else(not_loaded)?;
+        Ok(Planner { gpu: &self.gpu, pipelines: &mut self.pipelines, spec: &self.spec, weights, buffers, cache })
+    }
+
+    /// The first layer of each mix of formats.
+    fn distinct_layers(&self) -> Result<Vec<usize>> {
+        let layers = &self.model()?.weights.layers;
+        let formats = |layer: usize| layers[layer].formats();
+        Ok((0..layers.len()).filter(|&layer| (0..layer).all(|other| formats(other) != formats(layer))).collect())
+    }
+
+    /// What the device's variants were measured to be, for [`GpuOptions::tuning`] of a later load.
+    pub fn tuning(&self) -> &Tuning {
+        &self.gpu.tuning
     }
 
     fn record(&mut self, dispatches: impl FnOnce(&Plan) -> &[Dispatch]) -> Result<()> {
@@ -271,13 +290,16 @@ impl Backend for WebGpuBackend {
 
     async fn finish(&mut self) -> Result<()> {
         let (gpu, spec) = (&self.gpu, &self.spec);
-        let model = self.model.as_mut().ok_or_else(not_loaded)?;
-        model.make_turns(gpu, spec)?;
-        let Model { weights, buffers, cache, plan } = model;
-        let mut planner = Planner { gpu, pipelines: &mut self.pipelines, spec, weights, buffers, cache };
-        for (layer, of_layer) in plan.layers.iter_mut().enumerate() {
-            of_layer.attention = planner.attention(layer);
+        self.model.as_mut().ok_or_else(not_loaded)?.make_turns(gpu, spec)?;
+        if let (Some(clock), None) = (self.gpu.options.tune, &self.gpu.options.tuning) {
+            let layers = self.distinct_layers()?;
+            let mut planner = self.planner()?;
+            let tuning = autotune::tune(&mut planner, &layers, clock).await?;
+            self.gpu.tuning = tuning;
         }
+        // The turns are new, and the variants may be.
+        let plan = self.planner()?.plan()?;
+        self.model_mut()?.plan = plan;
         self.gpu.settle().await?;
         if let Some(test) = self.self_test.take() {
             test.run(self).await?;

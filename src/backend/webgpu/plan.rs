@@ -10,7 +10,6 @@ use super::wgsl::Permutation;
 use crate::Result;
 use crate::backend::DecoderSpec;
 use crate::backend::spec::{Activation, LayerKind, RopePairs};
-use crate::formats::Format;
 
 /// The most parts that attention over a context is split into, and the positions that a part has at least.
 pub const MAX_SPLITS: usize = 16;
@@ -72,12 +71,57 @@ impl Planner<'_> {
             .float("NORM_EPS", spec.norm_eps)
     }
 
-    /// The variant for a group of matrices, and the permutation so far.
-    fn matvec(&self, kernel: &'static str, group: &Group, least_rows: usize) -> (Shape, Permutation) {
-        let formats: Vec<Format> = group.segments.iter().map(|segment| segment.format).collect();
-        let arithmetic = self.gpu.options.arithmetic.as_deref();
-        let shape = choose(&self.gpu.capabilities, arithmetic, &formats, group.rows(), group.blocks, least_rows);
-        (shape, shape.bake(group.bake(self.base(kernel), &ALIASES)))
+    /// The variant of a product: what was measured, or else what is likely.
+    pub fn shape(&self, product: Product) -> Shape {
+        let (gpu, capabilities) = (self.gpu, &self.gpu.capabilities);
+        let (group, least) = (product.group(self.weights), product.least_rows());
+        let measured = gpu.tuning.get(capabilities, product.kernel(), group, least);
+        measured.unwrap_or_else(|| choose(capabilities, gpu.options.arithmetic.as_deref(), group, least))
+    }
+
+    /// A matrix times the one token's vector.
+    pub fn product(&mut self, product: Product, shape: Shape) -> Dispatch {
+        let (gpu, buffers, weights, spec) = (self.gpu, self.buffers, self.weights, self.spec);
+        let offsets = weights.vector_offsets;
+        let group = product.group(weights);
+        let mut permutation = shape.bake(group.bake(self.base(product.kernel()), &ALIASES));
+        let mut workgroups = 0;
+        for (segment, alias) in group.segments.iter().zip(ALIASES) {
+            let of_segment = segment.rows.div_ceil(shape.rows_per_workgroup());
+            permutation = permutation.number(format!("{alias}_GROUPS"), of_segment);
+            workgroups += of_segment;
+        }
+        let (permutation, input, output): (_, &[&wgpu::Buffer], _) = match product {
+            Product::Qkv(layer) => {
+                let permutation = permutation
+                    .number("NORM", offsets.attention_norm)
+                    .number("QKV_BIAS", offsets.qkv_bias)
+                    .flag_if(spec.qkv_bias, "BIAS")
+                    .flag_if(group.segments.len() > 1, "SEGMENT2")
+                    .flag_if(group.segments.len() > 2, "SEGMENT3");
+                (permutation, &[&buffers.residual, &weights.layers[layer].vectors], &buffers.qkv)
+            }
+            Product::AttentionOut(_) => (permutation, &[&buffers.partials], &buffers.residual),
+            Product::GateUp(layer) => {
+                let gelu = spec.activation == Activation::Gelu;
+                let permutation = permutation.number("NORM", offsets.ffn_norm).flag_if(gelu, "GELU");
+                (permutation, &[&buffers.residual, &weights.layers[layer].vectors], &buffers.gated)
+            }
+            Product::Down(_) => (permutation, &[&buffers.gated], &buffers.residual),
+            Product::Head(_) => {
+                let permutation = permutation.number("NORM", 0).number("PART_FIRST", group.part_first);
+                (permutation, &[&buffers.residual, &weights.output_norm], &buffers.logits)
+            }
+        };
+        let mut bound = vec![&buffers.state, &group.buffer, &group.buffer];
+        bound.extend_from_slice(input);
+        bound.push(output);
+        self.pipelines.get(gpu, permutation).bind(gpu, &bound, [workgroups as u32, 1, 1])
+    }
+
+    fn chosen(&mut self, product: Product) -> Dispatch {
+        let shape = self.shape(product);
+        self.product(product, shape)
     }
 
     fn embed(&mut self) -> Vec<Dispatch> {
@@ -98,46 +142,13 @@ impl Planner<'_> {
     }
 
     fn layer(&mut self, layer: usize) -> LayerPlan {
-        let (gpu, buffers, weights) = (self.gpu, self.buffers, self.weights);
-        let (groups, offsets) = (&weights.layers[layer], weights.vector_offsets);
-
-        let qkv = &groups.qkv;
-        let (shape, mut permutation) = self.matvec("qkv", qkv, 1);
-        permutation = permutation
-            .number("NORM", offsets.attention_norm)
-            .number("QKV_BIAS", offsets.qkv_bias)
-            .flag_if(self.spec.qkv_bias, "BIAS")
-            .flag_if(qkv.segments.len() > 1, "SEGMENT2")
-            .flag_if(qkv.segments.len() > 2, "SEGMENT3");
-        let mut workgroups = 0;
-        for (segment, alias) in qkv.segments.iter().zip(ALIASES) {
-            let of_segment = segment.rows.div_ceil(shape.rows_per_workgroup());
-            permutation = permutation.number(format!("{alias}_GROUPS"), of_segment);
-            workgroups += of_segment;
+        LayerPlan {
+            qkv: self.chosen(Product::Qkv(layer)),
+            attention: self.attention(layer),
+            attention_out: self.chosen(Product::AttentionOut(layer)),
+            gate_up: self.chosen(Product::GateUp(layer)),
+            down: self.chosen(Product::Down(layer)),
         }
-        let bound = [&buffers.state, &qkv.buffer, &qkv.buffer, &buffers.residual, &groups.vectors, &buffers.qkv];
-        let qkv = self.pipelines.get(gpu, permutation).bind(gpu, &bound, [workgroups as u32, 1, 1]);
-
-        let attention = self.attention(layer);
-
-        let out = &groups.attention_out;
-        let (shape, permutation) = self.matvec("attention_out", out, 1);
-        let bound = [&buffers.state, &out.buffer, &out.buffer, &buffers.partials, &buffers.residual];
-        let attention_out = self.pipelines.get(gpu, permutation).bind(gpu, &bound, grid(out, shape));
-
-        let gate_up = &groups.gate_up;
-        let (shape, permutation) = self.matvec("gate_up", gate_up, 2);
-        let permutation =
-            permutation.number("NORM", offsets.ffn_norm).flag_if(self.spec.activation == Activation::Gelu, "GELU");
-        let bound =
-            [&buffers.state, &gate_up.buffer, &gate_up.buffer, &buffers.residual, &groups.vectors, &buffers.gated];
-        let gate_up = self.pipelines.get(gpu, permutation).bind(gpu, &bound, grid(gate_up, shape));
-
-        let down = &groups.down;
-        let (shape, permutation) = self.matvec("down", down, 1);
-        let bound = [&buffers.state, &down.buffer, &down.buffer, &buffers.gated, &buffers.residual];
-        let down = self.pipelines.get(gpu, permutation).bind(gpu, &bound, grid(down, shape));
-        LayerPlan { qkv, attention, attention_out, gate_up, down }
     }
 
     /// Of its own, because it is made anew when the cache grows.
@@ -173,27 +184,44 @@ impl Planner<'_> {
     }
 
     fn head(&mut self) -> Vec<Dispatch> {
-        let (gpu, buffers, weights) = (self.gpu, self.buffers, self.weights);
-        weights
-            .head_groups()
-            .iter()
-            .map(|part| {
-                let (shape, permutation) = self.matvec("head", part, 1);
-                let permutation = permutation.number("NORM", 0).number("PART_FIRST", part.part_first);
-                let bound = [
-                    &buffers.state,
-                    &part.buffer,
-                    &part.buffer,
-                    &buffers.residual,
-                    &weights.output_norm,
-                    &buffers.logits,
-                ];
-                self.pipelines.get(gpu, permutation).bind(gpu, &bound, grid(part, shape))
-            })
-            .collect()
+        (0..self.weights.head_groups().len()).map(|part| self.chosen(Product::Head(part))).collect()
     }
 }
 
-fn grid(group: &Group, shape: Shape) -> [u32; 3] {
-    [group.rows().div_ceil(shape.rows_per_workgroup()) as u32, 1, 1]
+/// The matrix-vector products of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    Qkv(usize),
+    AttentionOut(usize),
+    GateUp(usize),
+    Down(usize),
+    /// A part of it.
+    Head(usize),
+}
+
+impl Product {
+    pub fn kernel(self) -> &'static str {
+        match self {
+            Product::Qkv(_) => "qkv",
+            Product::AttentionOut(_) => "attention_out",
+            Product::GateUp(_) => "gate_up",
+            Product::Down(_) => "down",
+            Product::Head(_) => "head",
+        }
+    }
+
+    pub fn group(self, weights: &GpuWeights) -> &Group {
+        match self {
+            Product::Qkv(layer) => &weights.layers[layer].qkv,
+            Product::AttentionOut(layer) => &weights.layers[layer].attention_out,
+            Product::GateUp(layer) => &weights.layers[layer].gate_up,
+            Product::Down(layer) => &weights.layers[layer].down,
+            Product::Head(part) => &weights.head_groups()[part],
+        }
+    }
+
+    /// Rows that one thread needs together: gate and up.
+    pub fn least_rows(self) -> usize {
+        if matches!(self, Product::GateUp(_)) { 2 } else { 1 }
+    }
 }

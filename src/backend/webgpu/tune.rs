@@ -1,12 +1,16 @@
-//! `choose`: THE place where variants are picked.
+//! `choose`: THE place where variants are picked; `tune` measures the candidates on the device itself. The result is kept
+//! with the model, for one adapter.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::device::Capabilities;
-use super::weights::planes;
+use super::weights::{Group, planes};
 use super::wgsl::Permutation;
-use crate::formats::Format;
 
 /// How a matrix-vector kernel spreads a matrix over threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Threads of a workgroup.
     pub workgroup: usize,
@@ -19,35 +23,75 @@ pub struct Shape {
     pub subgroups: bool,
 }
 
+/// What was measured: kernel, formats and size -> the fastest variant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tuning(BTreeMap<String, Shape>);
+
+impl Tuning {
+    fn key(kernel: &str, group: &Group) -> String {
+        let formats: Vec<&str> = group.segments.iter().map(|segment| segment.format.name()).collect();
+        format!("{kernel} {} {}x{}", formats.join("+"), group.rows(), group.cols)
+    }
+
+    pub fn insert(&mut self, kernel: &str, group: &Group, shape: Shape) {
+        self.0.insert(Self::key(kernel, group), shape);
+    }
+
+    /// A stored result may be of another version or device: what cannot run here is passed over.
+    pub fn get(&self, capabilities: &Capabilities, kernel: &str, group: &Group, least_rows: usize) -> Option<Shape> {
+        let shape = *self.0.get(&Self::key(kernel, group))?;
+        shape.is_possible(capabilities, group, least_rows).then_some(shape)
+    }
+}
+
 /// Enough workgroups to fill a large GPU.
 const WORKGROUPS: usize = 256;
 
-/// For a group of matrices with `rows` outputs and `blocks` of 32 inputs. `least_rows`: what a kernel needs at once.
-pub fn choose(
-    capabilities: &Capabilities,
-    arithmetic: Option<&str>,
-    formats: &[Format],
-    rows: usize,
-    blocks: usize,
-    least_rows: usize,
-) -> Shape {
-    let workgroup = 128;
+/// For a group of matrices, before anything was measured. `least_rows`: what the kernel needs at once.
+pub fn choose(capabilities: &Capabilities, arithmetic: Option<&str>, group: &Group, least_rows: usize) -> Shape {
+    let (workgroup, blocks) = (128, group.blocks);
     // As many lanes as stay busy: a row of 18 blocks keeps 2 or 6 lanes busy, and 32 lanes a little more than half.
     let busy = |lanes: usize| blocks as f64 / (blocks.div_ceil(lanes) * lanes) as f64;
-    let most = [32, 16, 8, 4, 2, 1];
-    let lanes = most.into_iter().find(|&lanes| busy(lanes) > 0.85).unwrap_or(1).min(32);
+    let lanes = LANES.into_iter().rev().find(|&lanes| busy(lanes) > 0.85).unwrap_or(1);
     // Within a subgroup lanes need no barrier.
     let subgroups = capabilities.subgroup_size >= 4;
     let lanes = if subgroups { lanes.min(capabilities.subgroup_size as usize) } else { lanes };
     let per_workgroup = workgroup / lanes;
-    let fills = |at_once: usize| rows.div_ceil(per_workgroup * at_once) >= WORKGROUPS;
-    let at_once = [4, 2, 1].into_iter().find(|&at_once| fills(at_once)).unwrap_or(1).max(least_rows);
-    let integers = formats.iter().all(|&format| planes(format).integers);
-    let dot = integers && capabilities.packed_dot && arithmetic != Some("f32");
-    Shape { workgroup, lanes, rows: at_once, dot, subgroups }
+    let fills = |at_once: usize| group.rows().div_ceil(per_workgroup * at_once) >= WORKGROUPS;
+    let rows = [4, 2, 1].into_iter().find(|&rows| fills(rows)).unwrap_or(1).max(least_rows);
+    let dot = integers(group) && capabilities.packed_dot && arithmetic != Some("f32");
+    Shape { workgroup, lanes, rows, dot, subgroups }
+}
+
+const LANES: [usize; 6] = [1, 2, 4, 8, 16, 32];
+
+fn integers(group: &Group) -> bool {
+    group.segments.iter().all(|segment| planes(segment.format).integers)
+}
+
+/// Variants that differ from `best` in one way, in rounds of the `turn`-th way; none after the last.
+pub fn candidates(capabilities: &Capabilities, best: Shape, turn: usize) -> Option<Vec<Shape>> {
+    Some(match turn {
+        0 => vec![Shape { dot: !best.dot, ..best }],
+        1 => LANES.iter().map(|&lanes| Shape { lanes, ..best }).collect(),
+        2 => [1, 2, 4].iter().map(|&rows| Shape { rows, ..best }).collect(),
+        3 => [64, 256].iter().map(|&workgroup| Shape { workgroup, ..best }).collect(),
+        4 if capabilities.subgroup_size >= 4 => vec![Shape { subgroups: !best.subgroups, ..best }],
+        _ => return None,
+    })
 }
 
 impl Shape {
+    /// Whether it can run on the device at all.
+    pub fn is_possible(&self, capabilities: &Capabilities, group: &Group, least_rows: usize) -> bool {
+        [64, 128, 256].contains(&self.workgroup)
+            && LANES.contains(&self.lanes)
+            && [1, 2, 4].contains(&self.rows)
+            && self.rows >= least_rows
+            && (!self.dot || capabilities.packed_dot && integers(group))
+            && (!self.subgroups || self.lanes <= capabilities.subgroup_size as usize)
+    }
+
     pub fn rows_per_workgroup(&self) -> usize {
         self.workgroup / self.lanes * self.rows
     }

@@ -155,6 +155,13 @@ pub struct LayerGroups {
     pub vectors: wgpu::Buffer,
 }
 
+impl LayerGroups {
+    pub fn formats(&self) -> Vec<Format> {
+        let groups = [&self.qkv, &self.attention_out, &self.gate_up, &self.down];
+        groups.into_iter().flat_map(|group| &group.segments).map(|segment| segment.format).collect()
+    }
+}
+
 /// Offsets within a layer's vectors, in quads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VectorOffsets {

@@ -45,6 +45,9 @@ struct ModelOptions {
     /// On a GPU: "f32" or "dot" rather than what suits it
     #[arg(long, hide = true)]
     arithmetic: Option<String>,
+    /// On a GPU: measure the variants of its kernels while loading, for about a second
+    #[arg(long)]
+    tune: bool,
     /// So far the engine runs on one thread, whatever is asked for
     #[arg(long)]
     threads: Option<usize>,
@@ -70,7 +73,8 @@ impl ModelOptions {
             Backend::Cpu => Ok(AnyBackend::cpu(spec)),
             #[cfg(feature = "webgpu")]
             Backend::Webgpu => {
-                let gpu = GpuOptions { arithmetic: self.arithmetic.clone(), ..GpuOptions::default() };
+                let tune = self.tune.then_some(LoadOptions::default().clock);
+                let gpu = GpuOptions { arithmetic: self.arithmetic.clone(), tune, ..GpuOptions::default() };
                 Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &gpu).await?)))
             }
             #[cfg(not(feature = "webgpu"))]
