@@ -1,8 +1,9 @@
 //! Logits to one token. The steps and their order are llama.cpp's: logit bias, penalties, top-k, top-p, min-p, temperature.
 
 use super::GenerateOptions;
-use super::signals::{Summary, exp_below, summarize};
+use super::signals::{Summary, summarize};
 use crate::backend::sampling::PENALTY_WINDOW;
+use crate::num::exp::exp_f32_within_87;
 use std::cmp::Ordering;
 
 /// A token and its logit.
@@ -92,8 +93,8 @@ impl Sampler {
 /// exp(d) of a d <= 0; nothing for what is too unlikely to be drawn, -inf and NaN.
 #[inline(always)]
 fn weight(d: f32) -> f32 {
-    let (clamped, e) = exp_below(d);
-    if clamped > -87.0 { e } else { 0.0 }
+    // An infinite logit is above the greatest there is.
+    if d > -87.0 { exp_f32_within_87(if d < 0.0 { d } else { 0.0 }) } else { 0.0 }
 }
 
 /// The tokens that top-k, top-p and min-p leave, never none. Partial selection: a sort of 262,144 logits costs more

@@ -1,6 +1,8 @@
 //! What the raw logits say about a token: log-probability, entropy, margin and the best alternatives, in one pass.
 
 use super::Signals;
+use crate::num::exp::exp_within_87;
+use crate::num::v128::*;
 
 /// The logits of one position in figures.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +33,8 @@ impl Summary {
 
 /// A block fits in the first-level cache: its maximum is known before its exponentials are summed.
 const BLOCK: usize = 512;
-const LANES: usize = 8;
+/// Two vectors: the operations on one leave the processor waiting, and natively four do not fit into its registers.
+type Pair = [[f32; 4]; 2];
 
 /// One pass over `logits`: the running sums are rescaled whenever a block raises the maximum. `top` is how many of the
 /// best to keep. Logits that are not finite are taken as the nearest that is (NaN as the least).
@@ -40,8 +43,15 @@ pub fn summarize(logits: &[f32], top: usize) -> Summary {
     let mut max = f32::MIN;
     // Of x - max: sum(exp(x)) and sum(x * exp(x)).
     let (mut sum, mut weighted) = (0f64, 0f64);
+    // For the last block, if it does not end with a pair: -inf adds nothing.
+    let mut padded = [[[f32::NEG_INFINITY; 4]; 2]; BLOCK / 8];
     for (i, block) in logits.chunks(BLOCK).enumerate() {
-        let block_max = maximum(block).clamp(f32::MIN, f32::MAX);
+        let mut pairs = block.as_chunks().0.as_chunks().0;
+        if block.len() % 8 != 0 {
+            padded.as_flattened_mut().as_flattened_mut()[..block.len()].copy_from_slice(block);
+            pairs = &padded[..block.len().div_ceil(8)];
+        }
+        let block_max = maximum(pairs).clamp(f32::MIN, f32::MAX);
         best.offer_block(block, block_max, i * BLOCK);
         if block_max > max {
             let down = f64::from(max) - f64::from(block_max);
@@ -51,7 +61,7 @@ pub fn summarize(logits: &[f32], top: usize) -> Summary {
             sum *= scale;
             max = block_max;
         }
-        let (block_sum, block_weighted) = exp_sums(block, max);
+        let (block_sum, block_weighted) = exp_sums(pairs, max);
         sum += f64::from(block_sum);
         weighted += f64::from(block_weighted);
     }
@@ -63,61 +73,31 @@ pub fn summarize(logits: &[f32], top: usize) -> Summary {
     }
 }
 
-/// Of a block; NaN is passed over. Lanes, because the compiler must not reorder a scalar reduction of floats.
-fn maximum(block: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = block.chunks_exact(LANES);
-    for &x in chunks.remainder() {
-        lanes[0] = if x > lanes[0] { x } else { lanes[0] };
-    }
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
+/// NaN is passed over.
+fn maximum(logits: &[Pair]) -> f32 {
+    let mut max = [f32x4_splat(f32::NEG_INFINITY); 2];
+    for pair in logits {
+        for (max, four) in max.iter_mut().zip(pair) {
+            *max = f32x4_max(*max, f32x4_load(four));
         }
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    f32x4_greatest(f32x4_max(max[0], max[1]))
 }
 
-/// (sum(exp(x - max)), sum((x - max) * exp(x - max))).
-fn exp_sums(block: &[f32], max: f32) -> (f32, f32) {
-    let (mut sums, mut weighted) = ([0f32; LANES], [0f32; LANES]);
-    let chunks = block.chunks_exact(LANES);
-    for (lane, &x) in chunks.remainder().iter().enumerate() {
-        let (d, e) = exp_below(x - max);
-        sums[lane] += e;
-        weighted[lane] += d * e;
-    }
-    for chunk in chunks {
-        for lane in 0..LANES {
-            let (d, e) = exp_below(chunk[lane] - max);
-            sums[lane] += e;
-            weighted[lane] += d * e;
+/// (sum(exp(x - max)), sum((x - max) * exp(x - max))); NaN counts as the least.
+fn exp_sums(logits: &[Pair], max: f32) -> (f32, f32) {
+    let (least, zero, max) = (f32x4_splat(-87.0), f32x4_splat(0.0), f32x4_splat(max));
+    let (mut sums, mut weighted) = ([zero; 2], [zero; 2]);
+    for pair in logits {
+        for (i, four) in pair.iter().enumerate() {
+            // In this order of arguments NaN loses.
+            let d = f32x4_min(zero, f32x4_max(least, f32x4_sub(f32x4_load(four), max)));
+            let e = exp_within_87(d);
+            sums[i] = f32x4_add(sums[i], e);
+            weighted[i] = f32x4_madd(d, e, weighted[i]);
         }
     }
-    (sums.iter().sum(), weighted.iter().sum())
-}
-
-/// `d` clamped to [-87, 0] and exp(d), within 2 units in the last place; branch-free, so that loops over it vectorize.
-/// NaN becomes -87.
-#[inline(always)]
-pub fn exp_below(d: f32) -> (f32, f32) {
-    // Added, this leaves the nearest integer in the low bits of the mantissa.
-    const ROUND: f32 = 12_582_912.0;
-    let d = if d > -87.0 { d } else { -87.0 };
-    let d = if d < 0.0 { d } else { 0.0 };
-    let shifted = d * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    // ln 2 in two parts keeps the remainder exact.
-    let r = (d - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let p = 1.987_569_2e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = p * r * r + r + 1.0;
-    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    (d, p * power)
+    (f32x4_sum(f32x4_add(sums[0], sums[1])), f32x4_sum(f32x4_add(weighted[0], weighted[1])))
 }
 
 /// The best `n` seen so far.
@@ -186,16 +166,6 @@ mod tests {
             let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
             sorted.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
             assert_eq!(summary.top, sorted[..n.min(5)], "{n} {scale}");
-        }
-    }
-
-    #[test]
-    fn exp_is_accurate_over_its_range() {
-        for i in 0..=870_000 {
-            let d = -(i as f32) / 10_000.0;
-            let exact = f64::from(d).exp();
-            let error = (f64::from(exp_below(d).1) - exact).abs() / exact;
-            assert!(error < 3e-7, "exp({d}): relative error {error:e}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Numbers below everything else: half floats and 128-bit vectors.
+//! Numbers below everything else: half floats, 128-bit vectors, the exponential.
 
+pub mod exp;
 pub mod half;
 pub mod v128;

@@ -292,6 +292,18 @@ mod portable {
     }
 }
 
+#[inline(always)]
+pub fn f32x4_load(values: &[f32; 4]) -> v128 {
+    // SAFETY: four floats.
+    unsafe { v128_load(values.as_ptr().cast()) }
+}
+
+#[inline(always)]
+pub fn f32x4_store(values: &mut [f32; 4], v: v128) {
+    // SAFETY: four floats.
+    unsafe { v128_store(values.as_mut_ptr().cast(), v) }
+}
+
 /// The sum of the four lanes.
 #[inline(always)]
 pub fn f32x4_sum(v: v128) -> f32 {

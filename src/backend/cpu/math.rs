@@ -1,23 +1,9 @@
-//! Vectorised element-wise work: norms, exponentials, activations, sums. Rows are any length; what does not fill a
+//! Vectorised element-wise work: norms, activations, sums. Rows are any length; what does not fill a
 //! vector is done alone.
 
 use crate::backend::spec::Activation;
+use crate::num::exp::exp;
 use crate::num::v128::*;
-
-/// e^x, relative error below 2e-7; x is clamped to +-87.
-#[inline(always)]
-fn exp(x: v128) -> v128 {
-    let x = f32x4_min(f32x4_max(x, f32x4_splat(-87.0)), f32x4_splat(87.0));
-    let (n, exponent) = f32x4_round_i32x4(f32x4_mul(x, f32x4_splat(std::f32::consts::LOG2_E)));
-    // ln 2 in two parts, the first with few enough bits for n times it to be exact.
-    let r = f32x4_sub(x, f32x4_mul(n, f32x4_splat(0.693_359_4)));
-    let r = f32x4_sub(r, f32x4_mul(n, f32x4_splat(-2.121_944_4e-4)));
-    let mut p = f32x4_splat(1.0 / 720.0);
-    for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = f32x4_madd(p, r, f32x4_splat(c));
-    }
-    i32x4_add(p, i32x4_shl(exponent, 23))
-}
 
 /// The vectors of a slice; the last may be padded with `pad`, whose results are dropped.
 #[inline(always)]
