@@ -94,7 +94,7 @@ async function whole(runner: Runner, checked: Checked, options?: RequestOptions)
       onStart() {},
       onTokens: (tokens) => tokens.forEach(take),
       onEnd: (finish) => resolve({ text: text + finish.text, ids, logprobs, finish, signals: sum.get() }),
-      onError: (error) => reject(withText(error, text)),
+      onError: (error) => reject(cutShort(error, text, ids)),
     });
   });
 }
@@ -111,6 +111,7 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
     const stream = new ChunkStream<Chunk>(controller);
     const sum = new SignalSum();
     const wantsLogprobs = checked.request.options.logprobs === true;
+    const ids: number[] = [];
     let text = "";
     let pending: number[] = []; // ids whose text is still held back
     const push = (piece: Omit<Piece, "offset" | "ids">, more?: object) => {
@@ -127,6 +128,7 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
       onTokens(tokens) {
         for (const token of tokens) {
           sum.add(token.signals);
+          ids.push(token.id);
           pending.push(token.id);
           if (token.text === "" && !wantsLogprobs) continue;
           push({ text: token.text, logprobs: token.logprobs ? [token.logprobs] : null, reason: null });
@@ -140,7 +142,7 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
       },
       onError(error) {
         settled();
-        stream.fail(withText(error, text));
+        stream.fail(cutShort(error, text, ids));
         reject(error); // before the start; afterwards it is resolved already
       },
     });
@@ -152,9 +154,10 @@ function start(runner: Runner, checked: Checked, signal: AbortSignal, listener: 
   runner.run(checked.request, listener, signal);
 }
 
-function withText(error: KingletError, text: string): KingletError {
-  error.text = text;
-  return error;
+/** The error with the answer so far; after a loss of the device also in its details, which a log keeps. */
+function cutShort(error: KingletError, text: string, ids: number[]): KingletError {
+  if (error.code === "DEVICE_LOST") Object.assign(error.details, { text, ids });
+  return Object.assign(error, { text, ids });
 }
 
 function newHead(prefix: string, runner: Runner): Head {

@@ -19,7 +19,14 @@ export interface DownloadOptions {
   headers?: Record<string, string>;
   /** Ask for no more than this at first: the later parts of a split file wait while the first is loaded. */
   firstBytes?: number;
+  /** Of an earlier download: another file in its place is an error. */
+  identity?: FileIdentity;
   onEvent(event: EngineEvent): void;
+}
+
+export interface FileIdentity {
+  etag: string | null;
+  size: number | undefined;
 }
 
 export class Download implements ChunkReader {
@@ -43,7 +50,14 @@ export class Download implements ChunkReader {
   /** The file and what it redirects to are of the page's own origin. */
   #near = false;
 
-  constructor(private readonly url: string, private readonly options: DownloadOptions) {}
+  constructor(private readonly url: string, private readonly options: DownloadOptions) {
+    this.size = options.identity?.size;
+    this.#etag = options.identity?.etag ?? null;
+  }
+
+  get identity(): FileIdentity {
+    return { etag: this.#etag, size: this.size };
+  }
 
   async next(): Promise<Uint8Array | null> {
     for (;;) {
@@ -145,8 +159,8 @@ export class Download implements ChunkReader {
     const size = range ? Number(range[2]) : this.#capped ? undefined : this.#end;
     const etag = headers.get("etag");
     const differ = <T>(a: T | null | undefined, b: T | null | undefined) => a != null && b != null && a !== b;
-    if (this.#started && (differ(etag, this.#etag) || differ(size, this.size))) {
-      throw this.#failed("the file changed on the server while it was downloaded; load it again", status);
+    if (differ(etag, this.#etag) || differ(size, this.size)) {
+      throw this.#failed("the file changed on the server since its download began; load it again", status);
     }
     this.size ??= size;
     this.#etag ??= etag;

@@ -42,10 +42,7 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
 
 function checkOptions(options: EngineOptions): void {
   const { backend = "auto", contextLength } = options;
-  if (backend === "webgpu") {
-    throw new KingletError("NO_WEBGPU", 'this version of kinglet has no WebGPU backend; use backend: "auto" or "cpu"');
-  }
-  if (backend !== "auto" && backend !== "cpu") throw badRequest("backend", 'must be "auto", "webgpu" or "cpu"');
+  if (!["auto", "webgpu", "cpu"].includes(backend)) throw badRequest("backend", 'must be "auto", "webgpu" or "cpu"');
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0)) {
     throw badRequest("contextLength", "must be a positive integer");
   }
@@ -71,6 +68,9 @@ class QueuedEngine implements Engine, Runner {
     signal?.addEventListener("abort", abort, { once: true });
     try {
       this.info = await host.info;
+    } catch (e) {
+      void this.model.dispose();
+      throw e;
     } finally {
       signal?.removeEventListener("abort", abort);
     }
@@ -116,12 +116,14 @@ class QueuedEngine implements Engine, Runner {
     this.#disposed = true;
     this.#host?.close(disposed());
     this.#failAll(disposed());
+    await this.model.dispose();
   }
 
   #start(): Host {
     const host: Host = new Host(this.model, this.options, {
       onProgress: (progress) => this.options.onProgress?.(progress),
       onEvent: (event) => this.options.onEvent?.(event),
+      onInfo: (info) => (this.info = info),
       onRun: (message) => this.#receive(message),
       onCrash: (error) => {
         if (this.#host === host) this.#host = undefined;
@@ -189,9 +191,16 @@ class QueuedEngine implements Engine, Runner {
       case "aborted":
         if (message.stats) this.#stats = message.stats;
         return this.#next(job);
-      case "rejected":
-        this.#fail(job, KingletError.from(message.error));
+      case "rejected": {
+        const error = KingletError.from(message.error);
+        // The next request starts afresh.
+        if (message.lost) {
+          this.#host?.close(error);
+          this.#host = undefined;
+        }
+        this.#fail(job, error);
         return this.#next(job);
+      }
     }
   }
 

@@ -34,8 +34,10 @@ export class KingletError extends Error {
   readonly code: ErrorCode;
   /** Counts, statuses, option names: whatever the message mentions, as data. */
   readonly details: Record<string, unknown>;
-  /** The answer so far, where a generation was cut short (ABORTED, ENGINE_CRASHED, DISPOSED). */
+  /** The answer so far, where a generation was cut short (ABORTED, DEVICE_LOST, ENGINE_CRASHED, DISPOSED). */
   text?: string;
+  /** The ids of that answer. */
+  ids?: number[];
 
   constructor(code: ErrorCode, message: string, details: Record<string, unknown> = {}, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
@@ -50,6 +52,13 @@ export class KingletError extends Error {
   toData(): ErrorData {
     return { code: this.code, message: this.message, details: this.details };
   }
+}
+
+/** What the package or the crate threw on purpose, as data; `undefined` for anything else, which is a crash. */
+export function errorData(e: unknown): ErrorData | undefined {
+  if (e instanceof KingletError) return e.toData();
+  const data = e as Partial<ErrorData> | null;
+  return typeof data?.code === "string" && typeof data.message === "string" && !(e instanceof Error) ? (data as ErrorData) : undefined;
 }
 
 export function badRequest(option: string, problem: string): KingletError {

@@ -1,6 +1,6 @@
 // The page's end of one worker: starts it, sends, and tells a crash from an answer.
 
-import { KingletError } from "./errors.js";
+import { KingletError, type ErrorData } from "./errors.js";
 import type { FromWorker, ToWorker, WasmUrls } from "./protocol.js";
 import { resolveUrl, type Model } from "./model.js";
 import type { EngineEvent, EngineInfo, EngineOptions, MemoryUse, Progress } from "./types.js";
@@ -8,6 +8,8 @@ import type { EngineEvent, EngineInfo, EngineOptions, MemoryUse, Progress } from
 export interface HostEvents {
   onProgress(progress: Progress): void;
   onEvent(event: EngineEvent): void;
+  /** Another backend took over, after loading. */
+  onInfo(info: EngineInfo): void;
   /** Of a run: started, tokens, done, aborted, rejected. */
   onRun(message: Extract<FromWorker, { type: "started" | "tokens" | "done" | "aborted" | "rejected" }>): void;
   /** The wasm trapped or the worker died; the host is closed. */
@@ -27,7 +29,7 @@ export class Host {
   /** Why it is closed. */
   #closed: KingletError | undefined;
 
-  constructor(model: Model, options: EngineOptions, private readonly events: HostEvents) {
+  constructor(private readonly model: Model, options: EngineOptions, private readonly events: HostEvents) {
     const { parts, transfer, close } = model.open();
     this.#closeModel = close;
     this.info = new Promise((resolve, reject) => (this.#settleLoad = { resolve, reject }));
@@ -38,7 +40,8 @@ export class Host {
       e.preventDefault();
       this.#crash(e.message || "its script could not be loaded; check that worker.js is served beside index.js, or pass { worker }");
     };
-    const load: ToWorker = { type: "load", parts, wasm: wasmUrls(options.wasmUrl), contextLength: options.contextLength };
+    const { contextLength, backend = "auto", testing } = options;
+    const load: ToWorker = { type: "load", parts, wasm: wasmUrls(options.wasmUrl), contextLength, backend, testing };
     this.#worker.postMessage(load, transfer);
   }
 
@@ -73,10 +76,19 @@ export class Host {
         return this.events.onProgress(message.progress);
       case "event":
         return this.events.onEvent(message.event);
+      case "reopen":
+        return this.#reopen();
+      case "spooled":
+        return this.model.keep(message.blob);
       case "loaded":
         this.#loaded = true;
         this.#closeModel();
+        if (message.reason) this.#changed(message.reason);
         return this.#settleLoad.resolve(message.info);
+      case "backend-changed":
+        this.#closeModel();
+        this.events.onInfo(message.info);
+        return this.#changed(message.reason);
       case "failed":
         return this.close(KingletError.from(message.error));
       case "crashed":
@@ -90,6 +102,22 @@ export class Host {
       default:
         return this.events.onRun(message);
     }
+  }
+
+  #reopen(): void {
+    this.#closeModel();
+    try {
+      const { parts, transfer, close } = this.model.open();
+      this.#closeModel = close;
+      this.#worker.postMessage({ type: "parts", parts } satisfies ToWorker, transfer);
+    } catch (e) {
+      const error = e instanceof KingletError ? e.toData() : { code: "DOWNLOAD_FAILED" as const, message: String(e) };
+      this.send({ type: "unreadable", error });
+    }
+  }
+
+  #changed(reason: ErrorData): void {
+    this.events.onEvent({ type: "backend-changed", from: "webgpu", to: "cpu", reason: KingletError.from(reason) });
   }
 
   #crash(reason: string): void {

@@ -17,7 +17,10 @@ export class LoadProgress {
 
   constructor(private readonly send: (progress: Progress) => void, parts: Part[]) {
     this.#local = this.#downloaded = parts.every((part) => part.kind !== "http" && !(part.kind === "port" && part.size === undefined));
-    send({ phase: "compile", loaded: 0, total: 1 });
+  }
+
+  compiling(): void {
+    this.send({ phase: "compile", loaded: 0, total: 1 });
   }
 
   compiled(): void {

@@ -3,20 +3,26 @@
 import { badRequest, KingletError } from "./errors.js";
 import { feed } from "./feed.js";
 import type { Part } from "./protocol.js";
+import { reserve } from "./spool-file.js";
 import type { EngineOptions, ModelFile } from "./types.js";
 
 const SPLIT = /-(\d{5})-of-(\d{5})(\.gguf)$/;
 const SHA256 = /^[0-9a-f]{64}$/i;
 
-/** Opens a model as often as it is needed; `open` throws where a stream has been read already. */
+/** Opens a model as often as it is needed; `open` throws where a stream has been read already and was not kept. */
 export interface Model {
   open(): { parts: Part[]; transfer: Transferable[]; close(): void };
+  /** All of a stream: what is opened from now on. */
+  keep(blob: Blob): void;
+  /** The worker has ended, and nothing is opened again. */
+  dispose(): Promise<void>;
 }
 
 export function resolveModel(options: EngineOptions): Model {
   const files = listFiles(options.model);
   const digests = listDigests(options.sha256, files.length);
-  let streamUsed = false;
+  let spool: ReturnType<typeof reserve> | undefined;
+  let kept: Blob | undefined;
   return {
     open() {
       const transfer: Transferable[] = [];
@@ -25,19 +31,21 @@ export function resolveModel(options: EngineOptions): Model {
         const sha256 = digests[i];
         if (file instanceof URL) return { kind: "http", url: file.href, headers: options.headers, sha256 };
         if (file instanceof Blob) return { kind: "blob", blob: file, sha256 };
-        if (file instanceof ReadableStream) {
-          if (streamUsed) {
-            throw new KingletError("ENGINE_CRASHED", "the engine crashed, and its model came from a stream, which cannot be read again; create a new engine");
-          }
-          streamUsed = true;
+        if (kept) return { kind: "blob", blob: kept, sha256 };
+        if (spool) {
+          throw new KingletError("ENGINE_CRASHED", "the engine has ended, and its model came from a stream, which cannot be read again; create a new engine");
         }
         const { port, close } = feed(file);
         transfer.push(port);
         closers.push(close);
-        return { kind: "port", port, size: file instanceof ReadableStream ? undefined : file.byteLength, sha256 };
+        if (file instanceof Uint8Array) return { kind: "port", port, size: file.byteLength, sha256 };
+        spool = reserve();
+        return { kind: "port", port, sha256, spool: spool.name };
       });
       return { parts, transfer, close: () => closers.forEach((close) => close()) };
     },
+    keep: (blob) => void (kept = blob),
+    dispose: async () => spool?.remove(),
   };
 }
 

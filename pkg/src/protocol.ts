@@ -1,14 +1,17 @@
 // What crosses between the page and the worker: plain, cloneable data.
 
 import type { ErrorData } from "./errors.js";
-import type { EngineEvent, EngineInfo, FinishReason, MemoryUse, Progress, Stats, TokenLogprob } from "./types.js";
+import type { EngineEvent, EngineInfo, EngineOptions, FinishReason, MemoryUse, Progress, Stats, Testing, TokenLogprob } from "./types.js";
 
 /** One file of the model. */
 export type Part =
   | { kind: "http"; url: string; headers?: Record<string, string>; sha256?: string }
   | { kind: "blob"; blob: Blob; sha256?: string }
-  /** The page feeds it, chunk by chunk: `"pull"` in, a Uint8Array, `null` (the end) or an ErrorData out. */
-  | { kind: "port"; port: MessagePort; size?: number; sha256?: string };
+  /**
+   * The page feeds it, chunk by chunk: `"pull"` in, a Uint8Array, `null` (the end) or an ErrorData out. `spool`: it can be
+   * read once only; where it may have to be read again, the worker keeps it under this name.
+   */
+  | { kind: "port"; port: MessagePort; size?: number; sha256?: string; spool?: string };
 
 export interface WasmUrls {
   simd?: string;
@@ -23,7 +26,10 @@ export interface EngineRequest {
 }
 
 export type ToWorker =
-  | { type: "load"; parts: Part[]; wasm: WasmUrls; contextLength?: number }
+  | { type: "load"; parts: Part[]; wasm: WasmUrls; contextLength?: number; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
+  /** Answers "reopen": the model's parts once more, or why not. */
+  | { type: "parts"; parts: Part[] }
+  | { type: "unreadable"; error: ErrorData }
   | { type: "run"; id: number; request: EngineRequest }
   | { type: "abort"; id: number }
   | { type: "call"; id: number; method: "tokenize" | "detokenize" | "memory"; argument?: string | number[] }
@@ -55,7 +61,14 @@ export interface Finish {
 export type FromWorker =
   | { type: "progress"; progress: Progress }
   | { type: "event"; event: EngineEvent }
-  | { type: "loaded"; info: EngineInfo }
+  /** The parts are wanted once more. */
+  | { type: "reopen" }
+  /** The stream, kept: from now on it can be read again. */
+  | { type: "spooled"; blob: Blob }
+  /** `reason`: why the GPU was not taken, where it might have been. */
+  | { type: "loaded"; info: EngineInfo; reason?: ErrorData }
+  /** After loading; another request may be running. */
+  | { type: "backend-changed"; info: EngineInfo; reason: ErrorData }
   | { type: "failed"; error: ErrorData }
   | { type: "crashed"; message: string }
   /** The request is accepted: its prompt is tokenized and fits. */
@@ -63,6 +76,7 @@ export type FromWorker =
   | { type: "tokens"; id: number; tokens: Token[] }
   | { type: "done"; id: number; finish: Finish }
   | { type: "aborted"; id: number; stats?: Stats }
-  | { type: "rejected"; id: number; error: ErrorData }
+  /** `lost`: its model is gone with the GPU, and no other request can be answered. */
+  | { type: "rejected"; id: number; error: ErrorData; lost: boolean }
   | { type: "result"; id: number; value: number[] | string | MemoryUse }
   | { type: "refused"; id: number; error: ErrorData };

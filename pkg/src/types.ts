@@ -16,7 +16,11 @@ export interface EngineOptions {
    * stands for all parts; an array gives the parts themselves, in order. A stream can be read once only.
    */
   model?: ModelFile | readonly ModelFile[] | ReadableStream<Uint8Array>;
-  /** "auto" is the CPU for now; "webgpu" fails with NO_WEBGPU. */
+  /**
+   * "auto" (the default): the GPU where there is one and its results can be trusted, else the CPU; a "backend-changed"
+   * event says why. "webgpu" fails where "auto" would choose the CPU at load. A GPU that is lost later is replaced by the
+   * CPU in both, and the answer goes on.
+   */
   backend?: "auto" | "webgpu" | "cpu";
   /** Default: min(the model's, 4096). */
   contextLength?: number;
@@ -35,6 +39,20 @@ export interface EngineOptions {
   worker?: string | URL | (() => Worker);
   /** The wasm binary: one URL for either level of SIMD, or one for each. */
   wasmUrl?: string | URL | { simd?: string | URL; relaxed?: string | URL };
+  /** For the package's own tests only: may change or go at any time. */
+  testing?: Testing;
+}
+
+export interface Testing {
+  /** "auto" takes an adapter that is a program, which is slower than the CPU backend. */
+  software?: boolean;
+  /** Names the kernel that is made wrong. */
+  sabotage?: string;
+  /** Bytes that one binding may have, if fewer than the adapter's. */
+  bindingLimit?: number;
+  /** `false`: as on an adapter without it. */
+  subgroups?: false;
+  packedDot?: false;
 }
 
 export interface Progress {
@@ -48,6 +66,8 @@ export interface Progress {
 export type EngineEvent =
   | { type: "engine-crashed"; error: KingletError }
   | { type: "engine-restarted" }
+  /** At load, or in the middle of an answer, which goes on. `reason.code`: NO_WEBGPU, GPU_UNTRUSTED, OUT_OF_MEMORY or DEVICE_LOST. */
+  | { type: "backend-changed"; from: "webgpu"; to: "cpu"; reason: KingletError }
   | { type: "download-resumed"; url: string; offset: number; attempt: number; reason: string }
   | { type: "option-ignored"; option: string };
 
@@ -62,6 +82,10 @@ export interface EngineInfo {
   backend: "webgpu" | "cpu";
   /** The GPU's name. */
   adapter: string | null;
+  /** What would take over if the GPU were lost; `null` on the CPU, and where nothing can. */
+  fallback: "cpu" | null;
+  /** Why there is no fallback. */
+  fallbackReason?: string;
   threads: number;
   /** Which binary runs. */
   simd: "simd" | "relaxed";
@@ -82,7 +106,7 @@ export interface Stats {
 
 /** Bytes. */
 export interface MemoryUse {
-  /** The whole wasm heap, which holds the other three. */
+  /** The whole wasm heap; on the CPU it holds the other three, which lie on the GPU else. */
   heap: number;
   weights: number;
   kvCache: number;

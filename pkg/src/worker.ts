@@ -1,15 +1,11 @@
 // The worker: holds the wasm, reads the model, runs one request at a time. Between two tokens it listens.
 
-import { loadWasm, type Wasm } from "./device.js";
-import { Download } from "./download.js";
-import { KingletError, type ErrorData } from "./errors.js";
+import { errorData, KingletError } from "./errors.js";
+import { Loader, OF_THE_GPU, type Load } from "./loader.js";
 import type { EngineRequest, FromWorker, Part, ToWorker, Token } from "./protocol.js";
-import { BlobReader, ForwardSource, PortReader, type ChunkReader } from "./source.js";
-import { LoadProgress } from "./load-progress.js";
-import type { EngineInfo, MemoryUse, Stats } from "./types.js";
+import type { MemoryUse, Stats } from "./types.js";
 
 type Call = Extract<ToWorker, { type: "call" }>;
-type Load = Extract<ToWorker, { type: "load" }>;
 type Step =
   | { type: "prefill" }
   | { type: "token"; id: number; text: string; signals: Token["signals"]; topLogprobs: { id: number; logprob: number }[]; special: boolean }
@@ -19,21 +15,23 @@ type Step =
 const BATCH_MS = 8;
 /** How long messages may wait for the end of short steps. */
 const LISTEN_MS = 4;
-/** Of each later part of a split file: its header, usually. */
-const FIRST_BYTES = 1 << 20;
 
-let wasm: Wasm;
-let engine: Awaited<ReturnType<Wasm["Engine"]["load"]>>;
+let loader: Loader;
+let engine: Loader["engine"];
 let inbox: ToWorker[] = [];
 let busy = false;
 let running: { id: number; aborted: boolean; tokens: Token[] } | undefined;
-let panic: string | undefined;
+let lastWords: string | undefined;
 let crashed = false;
+/** Waits for the model's parts. */
+let reopening: { resolve(parts: Part[]): void; reject(error: KingletError): void } | undefined;
 
 const send = (message: FromWorker) => (self as unknown as { postMessage(message: FromWorker): void }).postMessage(message);
 
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
-  if (data.type === "trap") wasm.trap();
+  if (data.type === "trap") loader.wasm.trap();
+  else if (data.type === "parts") reopening?.resolve(data.parts);
+  else if (data.type === "unreadable") reopening?.reject(KingletError.from(data.error));
   else if (data.type === "abort") {
     if (running?.id === data.id) running.aborted = true;
   } else {
@@ -51,13 +49,17 @@ self.addEventListener("unhandledrejection", (e) => {
   e.preventDefault();
   crash(String(e.reason));
 });
-(globalThis as { kingletPanic?: (message: string) => void }).kingletPanic = (message) => (panic = message);
+// What the crate calls before it traps (src/api): a trap itself says nothing.
+Object.assign(globalThis, {
+  kingletPanic: (message: string) => (lastWords = message),
+  kingletHeapFull: (bytes: number) => (lastWords = `out of memory, ${bytes} more bytes were needed`),
+});
 
 function crash(message: string): void {
   if (crashed) return;
   crashed = true;
   flush();
-  send({ type: "crashed", message: panic ?? message });
+  send({ type: "crashed", message: lastWords ?? message });
 }
 
 async function work(): Promise<void> {
@@ -70,40 +72,28 @@ async function work(): Promise<void> {
   busy = false;
 }
 
-async function load({ parts, wasm: urls, contextLength }: Load): Promise<void> {
-  const progress = new LoadProgress((message) => send({ type: "progress", progress: message }), parts);
-  const sources: ForwardSource[] = parts.map((part, i) => {
-    return new ForwardSource(open(part, i), part.sha256, () => wasm.memory, () => progress.arrived(sources));
-  });
+async function load(message: Load): Promise<void> {
+  loader = new Loader(message, { send, reopen });
   try {
-    const compiled = loadWasm(urls).then((ready) => {
-      progress.compiled();
-      return ready;
-    });
-    [wasm] = await Promise.all([compiled, ...sources.map((source) => source.open())]);
-    engine = await wasm.Engine.load(sources, JSON.stringify({ contextLength }), (done, total) => progress.loaded(done, total));
-    if (parts.some((part) => part.sha256)) progress.verified(sources);
-    const info = { ...(engine.info() as EngineInfo), adapter: null, threads: 1, simd: wasm.simd };
-    send({ type: "loaded", info });
+    const reason = await loader.load();
+    ({ engine } = loader);
+    send({ type: "loaded", info: loader.info, reason });
   } catch (e) {
-    const error = errorData(sources.find((source) => source.failure)?.failure ?? e);
+    const error = loader.failure(e);
     if (error) send({ type: "failed", error });
     else crash(String(e));
   }
 }
 
-function open(part: Part, i: number): ChunkReader {
-  switch (part.kind) {
-    case "http":
-      return new Download(part.url, { headers: part.headers, firstBytes: i > 0 ? FIRST_BYTES : undefined, onEvent: (event) => send({ type: "event", event }) });
-    case "blob":
-      return new BlobReader(part.blob);
-    case "port":
-      return new PortReader(part.port, part.size);
-  }
+function reopen(): Promise<Part[]> {
+  return new Promise((resolve, reject) => {
+    reopening = { resolve, reject };
+    send({ type: "reopen" });
+  });
 }
 
 async function run(id: number, request: EngineRequest): Promise<void> {
+  lastWords = undefined; // of something that was handled
   try {
     engine.start(JSON.stringify(request));
   } catch (e) {
@@ -115,7 +105,8 @@ async function run(id: number, request: EngineRequest): Promise<void> {
   let sent = 0;
   try {
     for (;;) {
-      const step = (await engine.step()) as Step;
+      const step = await next();
+      if (!step) continue;
       if (step.type === "done") {
         flush();
         send({ type: "done", id, finish: step });
@@ -140,9 +131,22 @@ async function run(id: number, request: EngineRequest): Promise<void> {
   running = undefined;
 }
 
+/** Nothing where the GPU failed: the CPU goes on from the same token. */
+async function next(): Promise<Step | undefined> {
+  try {
+    return (await engine.step()) as Step;
+  } catch (e) {
+    const error = errorData(e);
+    if (loader.info.backend !== "webgpu" || !error || !OF_THE_GPU.has(error.code)) throw e;
+    flush();
+    await loader.fallBack(error);
+    return undefined;
+  }
+}
+
 function reject(id: number, e: unknown): void {
   const error = errorData(e);
-  if (error) send({ type: "rejected", id, error });
+  if (error) send({ type: "rejected", id, error, lost: loader.lost });
   else crash(String(e));
 }
 
@@ -184,15 +188,8 @@ function answer(method: Call["method"], argument: Call["argument"]): number[] | 
     case "detokenize":
       return engine.detokenize(Uint32Array.from(argument as number[]));
     case "memory":
-      return { heap: wasm.memory.buffer.byteLength, ...(engine.memory() as Omit<MemoryUse, "heap">) };
+      return { heap: loader.wasm.memory.buffer.byteLength, ...(engine.memory() as Omit<MemoryUse, "heap">) };
   }
-}
-
-/** What the package or the crate threw on purpose; anything else is a crash. */
-function errorData(e: unknown): ErrorData | undefined {
-  if (e instanceof KingletError) return e.toData();
-  const data = e as Partial<ErrorData> | null;
-  return typeof data?.code === "string" && typeof data.message === "string" && !(e instanceof Error) ? (data as ErrorData) : undefined;
 }
 
 const { port1, port2 } = new MessageChannel();

@@ -1,5 +1,7 @@
 //! The wasm-bindgen face: what `pkg/src/worker.ts` calls.
 
+#[cfg(target_arch = "wasm32")]
+mod heap;
 mod types;
 mod wasm;
 

@@ -1,5 +1,6 @@
 //! What crosses into JavaScript, and how errors do.
 
+use crate::backend::webgpu::GpuOptions;
 use crate::generate::GenerateOptions;
 use crate::session::{LoadOptions, Request};
 use crate::text::Message;
@@ -21,16 +22,30 @@ fn wall_clock() -> Option<i64> {
     Some((now.get_time() / 1e3 - now.get_timezone_offset() * 60.0).floor() as i64)
 }
 
+/// What `pkg/src/loader.ts` asks for: one backend, "auto" being its own business.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JsLoadOptions {
     #[serde(default)]
     context_length: Option<usize>,
+    #[serde(default)]
+    pub backend: JsBackend,
+    /// What JavaScript knows of the GPU.
+    #[serde(default)]
+    pub gpu: GpuOptions,
 }
 
-impl From<JsLoadOptions> for LoadOptions {
-    fn from(options: JsLoadOptions) -> Self {
-        let context_length = options.context_length;
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JsBackend {
+    #[default]
+    Cpu,
+    WebGpu,
+}
+
+impl JsLoadOptions {
+    pub fn session(&self) -> LoadOptions {
+        let context_length = self.context_length;
         LoadOptions { context_length, clock: || now(), wall_clock, ..LoadOptions::default() }
     }
 }

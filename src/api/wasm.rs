@@ -1,7 +1,8 @@
 //! The engine of one worker.
 
-use super::types::{JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
-use crate::backend::cpu::CpuBackend;
+use super::types::{JsBackend, JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
+use crate::backend::any::AnyBackend;
+use crate::backend::webgpu::WebGpuBackend;
 use crate::session::{Request, Session};
 use crate::source::{JsSource, WebSource};
 use js_sys::Function;
@@ -34,27 +35,34 @@ pub fn level() -> String {
 
 #[wasm_bindgen]
 pub struct Engine {
-    session: Session<CpuBackend>,
+    session: Session<AnyBackend>,
 }
 
 /// Errors are plain objects `{ code, message, details }`.
 #[wasm_bindgen]
 impl Engine {
-    /// `sources`: the parts of one model in order, each read once, forward. `options`: JSON `{ contextLength? }`.
+    /// `sources`: the parts of one model in order, each read once, forward. `options`: JSON, see [`JsLoadOptions`].
     /// `progress(bytes done, bytes in all)`.
     pub async fn load(sources: Vec<JsSource>, options: &str, progress: &Function) -> Result<Engine, JsValue> {
         let options: JsLoadOptions = from_json(options)?;
-        let mut shards: Vec<WebSource> = sources.into_iter().map(WebSource::new).collect();
-        let report = |done: u64, total: u64| {
-            // What a callback throws is no reason to stop loading.
-            let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into());
+        let backend = async |spec, _context| match options.backend {
+            JsBackend::Cpu => Ok(AnyBackend::cpu(spec)),
+            JsBackend::WebGpu => Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &options.gpu).await?))),
         };
-        let backend = async |spec, _context| Ok(CpuBackend::new(spec));
-        let session = Session::load_on(backend, &mut shards, options.into(), report).await.map_err(to_error)?;
-        for shard in &mut shards {
-            shard.verify().await.map_err(to_error)?;
-        }
+        let mut shards = open(sources);
+        let session = Session::load_on(backend, &mut shards, options.session(), report(progress)).await;
+        let session = session.map_err(to_error)?;
+        verify(&mut shards).await?;
         Ok(Engine { session })
+    }
+
+    /// Reads the same model again, onto the CPU, after the GPU was lost. A running request goes on there with the next
+    /// [`Engine::step`].
+    pub async fn fall_back(&mut self, sources: Vec<JsSource>, progress: &Function) -> Result<(), JsValue> {
+        let backend = async |spec| Ok(AnyBackend::cpu(spec));
+        let mut shards = open(sources);
+        self.session.reload_on(backend, &mut shards, report(progress)).await.map_err(to_error)?;
+        verify(&mut shards).await
     }
 
     /// `request`: JSON, see [`JsRequest`]. Checks it; [`Engine::step`] does the work.
@@ -97,5 +105,24 @@ impl Engine {
             kv_cache: memory.kv_cache as f64,
             scratch: memory.scratch as f64,
         })
+    }
+}
+
+fn open(sources: Vec<JsSource>) -> Vec<WebSource> {
+    sources.into_iter().map(WebSource::new).collect()
+}
+
+/// Where digests were given.
+async fn verify(shards: &mut [WebSource]) -> Result<(), JsValue> {
+    for shard in shards {
+        shard.verify().await.map_err(to_error)?;
+    }
+    Ok(())
+}
+
+fn report(progress: &Function) -> impl FnMut(u64, u64) {
+    |done, total| {
+        // What a callback throws is no reason to stop loading.
+        let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into());
     }
 }

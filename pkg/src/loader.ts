@@ -1,0 +1,186 @@
+// Brings a model onto a backend: the GPU where it can be had and trusted, else the CPU, from the same bytes; and from the
+// GPU to the CPU when the device is lost.
+
+import { loadWasm, type Wasm } from "./device.js";
+import { Download, type FileIdentity } from "./download.js";
+import { errorData, KingletError, type ErrorCode, type ErrorData } from "./errors.js";
+import { findGpu, type Gpu } from "./gpu.js";
+import { LoadProgress } from "./load-progress.js";
+import type { FromWorker, Part, ToWorker } from "./protocol.js";
+import { BlobReader, ForwardSource, PortReader, type ChunkReader } from "./source.js";
+import { sweep } from "./spool-file.js";
+import { Spool } from "./spool.js";
+import type { EngineInfo } from "./types.js";
+
+export type Load = Extract<ToWorker, { type: "load" }>;
+
+/** What the page is asked and told. */
+export interface Page {
+  send(message: FromWorker): void;
+  /** The model's parts once more. */
+  reopen(): Promise<Part[]>;
+}
+
+/** What another backend may cure, while the model is loaded or later. */
+export const OF_THE_GPU = new Set<ErrorCode>(["NO_WEBGPU", "GPU_UNTRUSTED", "DEVICE_LOST", "OUT_OF_MEMORY"]);
+/** Of each later part of a split file: its header, usually. */
+const FIRST_BYTES = 1 << 20;
+
+export class Loader {
+  wasm!: Wasm;
+  engine!: Awaited<ReturnType<Wasm["Engine"]["load"]>>;
+  info!: EngineInfo;
+  /** There is no backend left. */
+  lost = false;
+  #sources: ForwardSource[] = [];
+  #downloads: (Download | undefined)[] = [];
+  #spool: Spool | undefined;
+  readonly #progress: LoadProgress;
+
+  constructor(private readonly message: Load, private readonly page: Page) {
+    this.#progress = new LoadProgress((progress) => page.send({ type: "progress", progress }), message.parts);
+  }
+
+  /** Resolves to why the GPU was not taken, where it might have been. Throws what `failure` makes an error of, or a crash. */
+  async load(): Promise<ErrorData | undefined> {
+    const { parts, backend } = this.message;
+    this.#progress.compiling();
+    const compiled = loadWasm(this.message.wasm).then((wasm) => {
+      this.wasm = wasm;
+      this.#progress.compiled();
+    });
+    const choice = this.#choose();
+    this.#open(parts.map((part, i) => this.#reader(part, i, choice.then(isGpu, () => false))));
+    const [gpu] = await Promise.all([choice, compiled, ...this.#sources.map((source) => source.open())]);
+
+    let reason = isGpu(gpu) ? undefined : gpu;
+    if (isGpu(gpu)) {
+      try {
+        await this.#start({ backend: "webgpu", gpu: gpu.options });
+      } catch (e) {
+        const error = this.failure(e);
+        if (backend === "webgpu" || !error || !OF_THE_GPU.has(error.code)) throw e;
+        reason = error;
+        await this.#startInstead(error);
+      }
+    } else await this.#start({ backend: "cpu" });
+
+    if (parts.some((part) => part.sha256)) this.#progress.verified(this.#sources);
+    await this.#describe();
+    void sweep();
+    return reason;
+  }
+
+  /** The CPU takes over. Throws the reason where it cannot, and `lost` is true. */
+  async fallBack(reason: ErrorData): Promise<void> {
+    this.lost = true;
+    if (this.info.fallback === null) throw noFallback(reason, this.info.fallbackReason ?? "");
+    await this.#instead(reason, async () => {
+      this.#open((await this.page.reopen()).map((part, i) => this.#reader(part, i)));
+      await this.engine.fall_back(this.#sources, (done, total) => this.#progress.loaded(done, total));
+    });
+    this.lost = false;
+    await this.#describe();
+    this.page.send({ type: "backend-changed", info: this.info, reason });
+  }
+
+  /** What a source remembers says more than what comes back out of the wasm. */
+  failure(e: unknown): ErrorData | undefined {
+    return errorData(this.#sources.find((source) => source.failure)?.failure ?? e);
+  }
+
+  /** The GPU to try, or why "auto" does not; nothing where the CPU is asked for. */
+  async #choose(): Promise<Gpu | ErrorData | undefined> {
+    const { backend, testing } = this.message;
+    if (backend === "cpu") return undefined;
+    try {
+      const gpu = await findGpu(testing);
+      if (backend === "webgpu" || testing?.software || !gpu.software) return gpu;
+      return { code: "NO_WEBGPU", message: `the only adapter (${gpu.options.adapter}) is a program, slower than the CPU backend; backend: "webgpu" takes it all the same` };
+    } catch (e) {
+      const error = errorData(e);
+      if (!error) throw e;
+      if (backend === "webgpu") throw new KingletError(error.code, `${error.message}; or use backend: "auto" or "cpu"`, error.details);
+      return error;
+    }
+  }
+
+  async #start(how: { backend: "cpu" } | { backend: "webgpu"; gpu: Gpu["options"] }): Promise<void> {
+    const options = JSON.stringify({ contextLength: this.message.contextLength, ...how });
+    this.engine = await this.wasm.Engine.load(this.#sources, options, (done, total) => this.#progress.loaded(done, total));
+  }
+
+  /** The GPU failed while it was loaded. */
+  async #startInstead(reason: ErrorData): Promise<void> {
+    await this.#instead(reason, async () => {
+      if (this.#spool) {
+        const again = await this.#spool.again();
+        if (!again) throw new KingletError("DOWNLOAD_FAILED", `the stream cannot be read again (${this.#spool.failure})`);
+        this.#open([again]);
+        await this.#start({ backend: "cpu" });
+        return this.#spool.forget();
+      }
+      this.#open((await this.page.reopen()).map((part, i) => this.#reader(part, i)));
+      await this.#start({ backend: "cpu" });
+    });
+  }
+
+  async #instead(reason: ErrorData, act: () => Promise<void>): Promise<void> {
+    try {
+      this.#sources = [];
+      await act();
+    } catch (e) {
+      const why = this.failure(e);
+      if (!why) throw e;
+      this.#sources = []; // their failure is told in this one's words
+      throw noFallback(reason, why.message, why);
+    }
+  }
+
+  async #describe(): Promise<void> {
+    // The crate's info, and why the CPU could not hold the model.
+    const { noFallback, ...info } = this.engine.info() as EngineInfo & { noFallback: string | null };
+    const onGpu = info.backend === "webgpu";
+    const fallbackReason = onGpu ? (noFallback ?? (await this.#unkept())) : undefined;
+    const fallback = onGpu && fallbackReason === undefined ? "cpu" : null;
+    this.info = { ...info, fallback, fallbackReason, threads: 1, simd: this.wasm.simd };
+  }
+
+  /** Why a stream could not be read again; from here on it can. */
+  async #unkept(): Promise<string | undefined> {
+    const blob = await this.#spool?.kept();
+    if (blob) this.page.send({ type: "spooled", blob });
+    return this.#spool?.failure && `the model came from a stream that could not be kept: ${this.#spool.failure}`;
+  }
+
+  #open(readers: ChunkReader[]): void {
+    this.#sources = readers.map((reader, i) => new ForwardSource(reader, this.message.parts[i]?.sha256, () => this.wasm.memory, () => this.#progress.arrived(this.#sources)));
+  }
+
+  /** `twice`: whether a stream may have to be read again. */
+  #reader(part: Part, i: number, twice = Promise.resolve(false)): ChunkReader {
+    switch (part.kind) {
+      case "http": {
+        const identity: FileIdentity | undefined = this.#downloads[i]?.identity;
+        const firstBytes = i > 0 ? FIRST_BYTES : undefined;
+        return (this.#downloads[i] = new Download(part.url, { headers: part.headers, firstBytes, identity, onEvent: (event) => this.page.send({ type: "event", event }) }));
+      }
+      case "blob":
+        return new BlobReader(part.blob);
+      case "port": {
+        const reader = new PortReader(part.port, part.size);
+        if (part.spool === undefined) return reader;
+        return (this.#spool = new Spool(reader, part.spool, twice));
+      }
+    }
+  }
+}
+
+function isGpu(choice: Gpu | ErrorData | undefined): choice is Gpu {
+  return choice !== undefined && "options" in choice;
+}
+
+function noFallback(reason: ErrorData, why: string, cause?: ErrorData): KingletError {
+  const details = { ...reason.details, ...(cause && { cause: { code: cause.code, message: cause.message } }) };
+  return new KingletError(reason.code, `${reason.message}; the CPU cannot take over: ${why}`, details);
+}

@@ -1,0 +1,61 @@
+// Where a stream is kept on disk: one file of the origin's private file system for each engine that needs one. The page
+// names it, and holds a lock of that name: a file whose lock is free was left behind by a page that is gone.
+
+const FOLDER = "kinglet-spool";
+const lockOf = (name: string) => `${FOLDER}/${name}`;
+
+/** For the page: a new name, and how to get rid of the file, whose worker must have ended. */
+export function reserve(): { name: string; remove(): Promise<void> } {
+  const random = crypto.getRandomValues(new Uint8Array(12));
+  const name = Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  let release!: () => void;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  // Without locks nothing is written either.
+  locks()?.request(lockOf(name), () => held).catch(() => {});
+  return {
+    name,
+    remove: () => remove(name).finally(release),
+  };
+}
+
+/** For the worker. `undefined` where the browser has no such files, or the page no right to them. */
+export async function create(name: string): Promise<FileSystemFileHandle | undefined> {
+  try {
+    return locks() && (await (await folder(true)).getFileHandle(name, { create: true }));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Removes what pages left that are gone. Whatever fails, it can wait for the next engine. */
+export async function sweep(): Promise<void> {
+  try {
+    const files = await folder(false);
+    for await (const name of (files as unknown as { keys(): AsyncIterable<string> }).keys()) {
+      await locks()?.request(lockOf(name), { ifAvailable: true }, async (lock) => lock && files.removeEntry(name));
+    }
+  } catch {
+    // Mostly: there is no such folder.
+  }
+}
+
+export async function remove(name: string): Promise<void> {
+  // The ended worker lets go of its file a little later.
+  for (let tries = 0; tries < 20; tries++) {
+    try {
+      return await (await folder(false)).removeEntry(name);
+    } catch (e) {
+      if (!(e instanceof DOMException && e.name === "NoModificationAllowedError")) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+/** Undefined in pages without https, and in old browsers. */
+function locks(): LockManager | undefined {
+  return (navigator as { locks?: LockManager }).locks;
+}
+
+async function folder(create: boolean): Promise<FileSystemDirectoryHandle> {
+  return (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create });
+}
