@@ -138,7 +138,7 @@ describe("crashes", () => {
         const spied = spy();
         const buffer = await bytes();
         const model = { URL: url, Blob: new Blob([buffer]), ArrayBuffer: buffer }[kind];
-        const engine = await createEngine({ model, contextLength: 640, worker: spied.start, onEvent: (event) => events.push(event.type) });
+        const engine = await createEngine({ model, backend: "cpu", contextLength: 640, worker: spied.start, onEvent: (event) => events.push(event.type) });
         const stream = await engine.completions.create({ prompt: "", temperature: 0, max_tokens: 500, ignore_eos: true, stream: true });
         const queued = failure(greedy(engine));
         let text = "";
@@ -167,7 +167,7 @@ describe("crashes", () => {
   test("after a crash, a stream cannot be read again and says so", async () => {
     const { crash, next } = await it.page.evaluate(async () => {
       const spied = spy();
-      const engine = await createEngine({ model: new Blob([await bytes()]).stream(), contextLength: 640, worker: spied.start });
+      const engine = await createEngine({ model: new Blob([await bytes()]).stream(), backend: "cpu", contextLength: 640, worker: spied.start });
       const pending = failure(engine.tokenize("x"));
       await pending;
       const crash = failure(greedy(engine, { max_tokens: 500, ignore_eos: true }));

@@ -7,10 +7,14 @@ declare global {
   const url: string;
   function bytes(): Promise<ArrayBuffer>;
   function spy(): { worker: Worker; started: number; start(): Worker };
+  function patched(patch: string): () => Worker;
   function limited(accepts: string): () => Worker;
   function failure(promise: Promise<unknown>): Promise<{
-    code: string; name?: string; isKinglet?: boolean; message: string; details: Record<string, any>; text?: string;
+    code: string; name?: string; isKinglet?: boolean; message: string; details: Record<string, any>; text?: string; ids?: number[];
   }>;
   function greedy(engine: Kinglet.Engine, options?: object): Promise<Kinglet.Completion>;
   function collect<T>(stream: AsyncIterable<T>): Promise<T[]>;
+  /** Of lib/gpu.mjs. */
+  function losing(at: Point): { start(): Worker; seen(): Promise<{ operations: number; lost: boolean }> };
+  type Point = { loading: number } | { answering: number } | undefined;
 }

@@ -1,13 +1,19 @@
-// The browser that every test uses: real Chromium, headless.
+// The browsers of the tests, headless: real Chromium, and for WebGPU's other implementation real Firefox.
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
+import puppeteer from "puppeteer-core";
+
+/** WebGPU on SwiftShader, a program that plays a GPU. */
+export const SWIFTSHADER = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+/** WebGPU on Mesa's lavapipe, another one. */
+const LAVAPIPE = { "dom.webgpu.enabled": true, "dom.webgpu.workers.enabled": true, "gfx.webgpu.ignore-blocklist": true };
 
 const FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
-/** Where Chromium is: $CHROMIUM, else Debian's place for it. */
-export function browserPath() {
-  const path = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  if (!existsSync(path)) throw new Error(`no browser at ${path}: run \`cargo xtask setup\` or set $CHROMIUM`);
+/** Where a browser is: what the variable says, else Debian's place for it. */
+function browserPath(variable, debian) {
+  const path = process.env[variable] ?? debian;
+  if (!existsSync(path)) throw new Error(`no browser at ${path}: run \`cargo xtask setup\` or set $${variable}`);
   return path;
 }
 
@@ -16,7 +22,12 @@ export function browserPath() {
  * @param {string[]} [flags] beside the usual ones
  */
 export function launch(flags = []) {
-  return chromium.launch({ executablePath: browserPath(), headless: true, args: [...FLAGS, ...flags] });
+  return chromium.launch({ executablePath: browserPath("CHROMIUM", "/usr/bin/chromium"), headless: true, args: [...FLAGS, ...flags] });
+}
+
+/** Starts Firefox with WebGPU. Playwright would need a Firefox of its own; Puppeteer speaks the standard protocol. */
+export function launchFirefox() {
+  return puppeteer.launch({ browser: "firefox", executablePath: browserPath("FIREFOX", "/usr/bin/firefox-esr"), headless: true, extraPrefsFirefox: LAVAPIPE });
 }
 
 /**

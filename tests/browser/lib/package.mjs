@@ -33,8 +33,9 @@ const PAGE = "<!doctype html><meta charset=utf-8><title>package</title>";
 /**
  * A browser, a server for page and package, and a page where `kinglet` (the module) and the helpers of `inPage` are global.
  * Routes answer under both servers; the second one is another origin.
+ * @param {() => Promise<unknown>} start of the browser: Playwright's or Puppeteer's, which agree in what is used here
  */
-export async function openPackage() {
+export async function openPackage(start = launch) {
   /** @type {Map<string, { answer: Route, calls: number }>} */
   const routes = new Map();
   /** @type {{ path: string, origin: "page" | "other", headers: import("node:http").IncomingHttpHeaders }[]} */
@@ -56,7 +57,8 @@ export async function openPackage() {
     return true;
   };
   const mounts = { "/pkg/": PACKAGE, "/data/": DATA };
-  const [site, other, browser] = await Promise.all([serve(mounts, hook("page")), serve(mounts, hook("other")), launch()]);
+  const [site, other, started] = await Promise.all([serve(mounts, hook("page")), serve(mounts, hook("other")), start()]);
+  const browser = /** @type {import("playwright-core").Browser} */ (started);
   const page = await browser.newPage();
   const log = logOf(page);
   const open = async () => {
@@ -114,25 +116,28 @@ async function inPage() {
         },
       });
     },
-    /** A worker whose browser knows only the wasm that this source text of a function accepts. */
-    limited(/** @type {string} */ accepts) {
+    /** A worker in which this script runs before the package's own. */
+    patched(/** @type {string} */ patch) {
       const script = `
+        ${patch}
         const kept = [];
         self.onmessage = (e) => kept.push(e);
-        const { validate } = WebAssembly;
-        WebAssembly.validate = (bytes) => validate(bytes) && (${accepts})(bytes);
         await import("${location.origin}/pkg/dist/worker.js");
         for (const e of kept) self.dispatchEvent(new MessageEvent("message", { data: e.data, ports: e.ports }));`;
       const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
       return () => new Worker(address, { type: "module" });
     },
+    /** A worker whose browser knows only the wasm that this source text of a function accepts. */
+    limited: (/** @type {string} */ accepts) => patched(`
+      const { validate } = WebAssembly;
+      WebAssembly.validate = (bytes) => validate(bytes) && (${accepts})(bytes);`),
     /** What a promise rejects with, as data. */
     async failure(promise) {
       try {
         await promise;
       } catch (error) {
         const e = /** @type {any} */ (error);
-        return { name: e.name, isKinglet: e instanceof kinglet.KingletError, code: e.code, message: e.message, details: e.details, text: e.text };
+        return { name: e.name, isKinglet: e instanceof kinglet.KingletError, code: e.code, message: e.message, details: e.details, text: e.text, ids: e.ids };
       }
       return { code: "nothing failed" };
     },

@@ -1,0 +1,6 @@
+// WebGPU as Chromium has it (Dawn), on SwiftShader: subgroups of 4, no 16-bit floats.
+import { launch, SWIFTSHADER } from "./lib/browser.mjs";
+import { openGpu } from "./lib/gpu.mjs";
+import { gpuSuite } from "./lib/gpu-suite.mjs";
+
+gpuSuite("Chromium", await openGpu("Chromium", () => launch(SWIFTSHADER)));
