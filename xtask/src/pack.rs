@@ -46,7 +46,8 @@ pub fn wasm_only() -> Result<()> {
 /// has a target directory of its own: in a shared one, the two would take turns to overwrite each other.
 fn wasm(level: &str, flags: &str) -> Result<()> {
     step("Building", &format!("pkg/wasm/{level}"));
-    let target = root().join("target").join(format!("wasm-{level}"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir));
+    let target = target.join(format!("wasm-{level}"));
     run(web_cargo("build", flags).args(["--profile", "web", "--target-dir"]).arg(&target))?;
     let built = target.join("wasm32-unknown-unknown/web/kinglet.wasm");
     let bytes = fs::read(&built).with_context(|| built.display().to_string())?;
