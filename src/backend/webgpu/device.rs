@@ -55,7 +55,14 @@ pub struct Gpu {
     pub capabilities: Capabilities,
     pub options: GpuOptions,
     pub tuning: Tuning,
-    failure: Arc<Mutex<Option<Error>>>,
+    failure: Arc<Mutex<Failure>>,
+}
+
+/// The first of each kind. A lost device refuses everything: that is no fault of its own.
+#[derive(Default)]
+struct Failure {
+    lost: Option<Error>,
+    other: Option<Error>,
 }
 
 impl Gpu {
@@ -87,15 +94,15 @@ impl Gpu {
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| none(e.to_string()))?;
 
-        let failure = Arc::new(Mutex::new(None));
-        let first = |failure: &Mutex<Option<Error>>, error| {
-            failure.lock().expect("nothing panics while it is held").get_or_insert(error);
-        };
+        let failure = Arc::new(Mutex::new(Failure::default()));
         let uncaptured = failure.clone();
-        device.on_uncaptured_error(Arc::new(move |error| first(&uncaptured, of_wgpu(error))));
+        device.on_uncaptured_error(Arc::new(move |error| {
+            uncaptured.lock().expect("nothing panics while it is held").other.get_or_insert(of_wgpu(error));
+        }));
         let lost = failure.clone();
         device.set_device_lost_callback(move |reason, message| {
-            first(&lost, Error::DeviceLost(format!("{reason:?}: {message}")));
+            let error = Error::DeviceLost(format!("{reason:?}: {message}"));
+            lost.lock().expect("nothing panics while it is held").lost.get_or_insert(error);
         });
 
         let web = cfg!(target_arch = "wasm32");
@@ -127,10 +134,20 @@ impl Gpu {
 
     /// The first thing that went wrong on the device since it was made, if anything did.
     pub fn check(&self) -> Result<()> {
-        match &*self.failure.lock().expect("nothing panics while it is held") {
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
-        }
+        let failed = || {
+            let failure = self.failure.lock().expect("nothing panics while it is held");
+            (failure.lost.clone(), failure.other.clone())
+        };
+        let error = match failed() {
+            (Some(lost), _) => lost,
+            (None, None) => return Ok(()),
+            (None, Some(other)) => {
+                // Natively the loss is heard of with the next poll, after what it made fail.
+                let _ = self.device.poll(wgpu::PollType::Poll);
+                failed().0.unwrap_or(other)
+            }
+        };
+        Err(error)
     }
 
     /// For storage; `bytes` is rounded up to whole words, never empty. Errors: [`Error::OutOfMemory`] where it exceeds

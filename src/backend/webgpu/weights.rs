@@ -290,7 +290,7 @@ impl GpuWeights {
             targets,
             shapes,
             widths: Widths { query: spec.heads * spec.head_dim, key: spec.kv_heads * spec.head_dim },
-            raw: gpu.buffer("raw", 2 << 20)?,
+            raw: gpu.buffer("raw", (2 << 20).min(gpu.capabilities.binding_limit))?,
             chunk: gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("chunk"),
                 size: 32,
@@ -321,15 +321,16 @@ impl GpuWeights {
         let row_bytes = target.format.row_bytes(self.shapes[&slot].cols);
         let repack = Permutation::new("repack").flag("REPACK").module("q", planes(target.format).module);
         let kernel = pipelines.get(gpu, repack);
-        if self.raw.size() < bytes.len() as u64 {
-            self.raw = gpu.buffer("raw", bytes.len() as u64)?;
+        if self.raw.size() < row_bytes as u64 {
+            self.raw = gpu.buffer("raw", row_bytes as u64)?;
         }
+        let most_rows = self.raw.size() as usize / row_bytes;
         self.unsettled += bytes.len();
         let mut first_row = first_row;
         let mut bytes = bytes;
         while !bytes.is_empty() {
             let (group, within) = self.place(target.place, first_row);
-            let rows = (bytes.len() / row_bytes).min(group.rows() - within);
+            let rows = (bytes.len() / row_bytes).min(group.rows() - within).min(most_rows);
             let (now, later) = bytes.split_at(rows * row_bytes);
             self.repack(gpu, &kernel, target, group, within, now);
             first_row += rows;
