@@ -20,9 +20,9 @@ fn raw8(at: u32) -> u32 {
     return (raw[at / 4u] >> (8u * (at % 4u))) & 255u;
 }
 
-// Words of the file stand at even addresses only.
+// Words of the file stand at even addresses only: no half crosses a word of ours.
 fn raw16(at: u32) -> u32 {
-    return raw8(at) | (raw8(at + 1u) << 8u);
+    return (raw[at / 4u] >> (8u * (at % 4u))) & 0xffffu;
 }
 
 fn raw32(at: u32) -> u32 {
