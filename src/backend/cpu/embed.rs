@@ -1,6 +1,6 @@
 //! Embeddings of a batch's tokens into the residual stream.
 
-use super::{CpuBackend, MAX_BATCH, math};
+use super::{CpuBackend, MAX_BATCH, loaded, math};
 use crate::Result;
 use crate::backend::check_batch;
 
@@ -8,13 +8,12 @@ impl CpuBackend {
     pub(super) fn embed_step(&mut self, tokens: &[u32], start: usize) -> Result<()> {
         check_batch(&self.spec, tokens, start, self.cache.len, MAX_BATCH)?;
         let end = start + tokens.len();
-        self.weights()?;
+        let embedding = &loaded(&self.weights)?.embedding;
         self.cache.grow(end)?;
         self.cache.len = end;
         self.rope.prepare(start, tokens.len());
         self.batch.tokens = tokens.len();
         self.batch.start = start;
-        let embedding = &self.weights.as_ref().expect("looked at above").embedding;
         for (&token, row) in tokens.iter().zip(self.batch.residual.chunks_exact_mut(self.spec.hidden)) {
             embedding.row(token as usize, row);
             if self.spec.embedding_scale != 1.0 {

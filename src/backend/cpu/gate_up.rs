@@ -1,14 +1,13 @@
 //! Norm, gate and up products, activation(gate) * up.
 
 use super::matrix::inputs;
-use super::{CpuBackend, math};
+use super::{CpuBackend, loaded, math};
 use crate::Result;
 
 impl CpuBackend {
     pub(super) fn gate_up_step(&mut self, layer: usize) -> Result<()> {
-        self.weights()?;
         let (spec, batch) = (&self.spec, &mut self.batch);
-        let weights = &self.weights.as_ref().expect("looked at above").layers[layer];
+        let weights = &loaded(&self.weights)?.layers[layer];
         batch.normed_panel(&weights.ffn_norm, spec.norm_eps, &inputs([&weights.gate, &weights.up]))?;
         weights.gate.product(0..spec.ffn, &mut batch.panel, &mut batch.gate, spec.ffn);
         weights.up.product(0..spec.ffn, &mut batch.panel, &mut batch.up, spec.ffn);

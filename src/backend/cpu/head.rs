@@ -2,15 +2,14 @@
 
 use super::matrix::inputs;
 use super::memory::reserve;
-use super::{CpuBackend, math};
+use super::{CpuBackend, loaded, math};
 use crate::Result;
 use crate::backend::HeadRows;
 
 impl CpuBackend {
     pub(super) fn head_step(&mut self, rows: HeadRows) -> Result<()> {
-        self.weights()?;
         let (spec, batch) = (&self.spec, &mut self.batch);
-        let weights = self.weights.as_ref().expect("looked at above");
+        let weights = loaded(&self.weights)?;
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
         let first = match rows {
             HeadRows::None => batch.tokens,

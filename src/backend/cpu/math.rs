@@ -1,26 +1,36 @@
-//! Vectorised element-wise work: norms, activations, sums. Rows are any length; what does not fill a
-//! vector is done alone.
+//! Vectorised element-wise work: norms, activations, softmax, sums. Rows are any length; a vector that is not full is
+//! padded.
 
 use crate::backend::spec::Activation;
 use crate::num::exp::exp;
 use crate::num::v128::*;
 
-/// The vectors of a slice; the last may be padded with `pad`, whose results are dropped.
+/// The vectors of a slice; the last may be padded with `pad`.
 #[inline(always)]
-fn map(values: &mut [f32], mut f: impl FnMut(v128, usize) -> v128, pad: f32) {
-    let mut chunks = values.chunks_exact_mut(4);
-    let mut at = 0;
-    for chunk in &mut chunks {
-        // SAFETY: four floats.
-        unsafe { v128_store(chunk.as_mut_ptr().cast(), f(v128_load(chunk.as_ptr().cast()), at)) };
-        at += 4;
-    }
-    let rest = chunks.into_remainder();
+fn each(values: &[f32], mut f: impl FnMut(v128), pad: f32) {
+    let (chunks, rest) = values.as_chunks();
+    chunks.iter().for_each(|chunk| f(f32x4_load(chunk)));
     if !rest.is_empty() {
         let mut last = [pad; 4];
         last[..rest.len()].copy_from_slice(rest);
-        // SAFETY: four floats.
-        unsafe { v128_store(last.as_mut_ptr().cast(), f(v128_load(last.as_ptr().cast()), at)) };
+        f(f32x4_load(&last));
+    }
+}
+
+/// As [`each`], with the place where a vector begins; the results replace it, those of the padding are dropped.
+#[inline(always)]
+fn map(values: &mut [f32], mut f: impl FnMut(v128, usize) -> v128, pad: f32) {
+    let (chunks, rest) = values.as_chunks_mut();
+    let mut at = 0;
+    for chunk in chunks {
+        f32x4_store(chunk, f(f32x4_load(chunk), at));
+        at += 4;
+    }
+    if !rest.is_empty() {
+        let mut last = [pad; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        let v = f(f32x4_load(&last), at);
+        f32x4_store(&mut last, v);
         rest.copy_from_slice(&last[..rest.len()]);
     }
 }
@@ -28,17 +38,15 @@ fn map(values: &mut [f32], mut f: impl FnMut(v128, usize) -> v128, pad: f32) {
 /// Four floats of `values` from `at` on; zeros behind its end.
 #[inline(always)]
 fn four(values: &[f32], at: usize) -> v128 {
-    let mut last = [0.0; 4];
-    let p = match values.get(at..at + 4) {
-        Some(four) => four.as_ptr(),
+    let rest = &values[at..];
+    match rest.first_chunk() {
+        Some(four) => f32x4_load(four),
         None => {
-            let rest = &values[at..];
+            let mut last = [0.0; 4];
             last[..rest.len()].copy_from_slice(rest);
-            last.as_ptr()
+            f32x4_load(&last)
         }
-    };
-    // SAFETY: four floats.
-    unsafe { v128_load(p.cast()) }
+    }
 }
 
 pub fn add(values: &mut [f32], other: &[f32]) {
@@ -58,17 +66,10 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 
 pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     assert_eq!(x.len(), weight.len());
-    let mut sums = [f32x4_splat(0.0); 2];
-    map(
-        x,
-        |v, at| {
-            let sum = &mut sums[(at / 4) % 2];
-            *sum = f32x4_madd(v, v, *sum);
-            v
-        },
-        0.0,
-    );
-    let mean = f32x4_sum(f32x4_add(sums[0], sums[1])) / x.len() as f32;
+    // Two sums, in turn: an addition need not wait for the one before.
+    let (mut sum, mut other) = (f32x4_splat(0.0), f32x4_splat(0.0));
+    each(x, |v| (sum, other) = (other, f32x4_madd(v, v, sum)), 0.0);
+    let mean = f32x4_sum(f32x4_add(sum, other)) / x.len() as f32;
     let factor = f32x4_splat(1.0 / (mean + eps).sqrt());
     map(x, |v, at| f32x4_mul(f32x4_mul(v, factor), four(weight, at)), 0.0);
 }
@@ -97,14 +98,7 @@ pub fn gated(gate: &mut [f32], up: &[f32], activation: Activation) {
 /// Replaces `row` by e^(row - max(row)), -infinity giving about 0; returns the sum.
 pub fn softmax_unscaled(row: &mut [f32]) -> f32 {
     let mut max = f32x4_splat(f32::NEG_INFINITY);
-    map(
-        row,
-        |v, _| {
-            max = f32x4_max(max, v);
-            v
-        },
-        f32::NEG_INFINITY,
-    );
+    each(row, |v| max = f32x4_max(max, v), f32::NEG_INFINITY);
     let max = f32x4_splat(f32x4_greatest(max));
     let mut sum = f32x4_splat(0.0);
     map(

@@ -85,11 +85,11 @@ impl CpuBackend {
     pub fn residual(&self) -> &[f32] {
         &self.batch.residual[..self.batch.tokens * self.spec.hidden]
     }
+}
 
-    /// Errors before `finish`.
-    fn weights(&self) -> Result<&Weights> {
-        self.weights.as_ref().ok_or_else(|| Error::BadRequest("the model is not loaded yet".to_string()))
-    }
+/// Of a backend whose other fields may be lent at the same time. Errors before `finish`.
+fn loaded(weights: &Option<Weights>) -> Result<&Weights> {
+    weights.as_ref().ok_or_else(|| Error::BadRequest("the model is not loaded yet".to_string()))
 }
 
 impl Batch {

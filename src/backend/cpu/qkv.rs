@@ -1,14 +1,13 @@
 //! Norm, Q K V products, biases, QK norms, RoPE; K and V into the cache.
 
 use super::matrix::inputs;
-use super::{CpuBackend, math};
+use super::{CpuBackend, loaded, math};
 use crate::Result;
 
 impl CpuBackend {
     pub(super) fn qkv_step(&mut self, layer: usize) -> Result<()> {
-        self.weights()?;
         let (spec, batch) = (&self.spec, &mut self.batch);
-        let weights = &self.weights.as_ref().expect("looked at above").layers[layer];
+        let weights = &loaded(&self.weights)?.layers[layer];
         let (tokens, head_dim) = (batch.tokens, spec.head_dim);
         let (query_width, key_width) = (spec.heads * head_dim, spec.kv_heads * head_dim);
 
