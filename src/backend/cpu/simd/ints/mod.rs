@@ -13,6 +13,14 @@
 //! ```
 //!
 //! Q8_0 has in place of low and high, for each quad and half of the rows, 4 rows of columns (0, 2), then of (1, 3).
+//!
+//! `pack` writes that, `reference` reads it one number at a time, and the kernels here read it in vectors.
+
+mod dot;
+mod pack;
+mod reference;
+
+pub use dot::{Bytes, Dot, Pairs};
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -21,71 +29,7 @@ use super::formats::{Quantized, Scales};
 use super::{Kernel, ROWS};
 use crate::backend::cpu::panel::{Group, HALF_BIAS, Input};
 use crate::formats::Format;
-use crate::num::half::f16_to_f32;
 use crate::num::v128::*;
-
-/// How codes and activations are multiplied. Both ways give the same integers.
-pub trait Dot {
-    const INPUT: Input;
-    /// Multiplications that a quad of columns takes; each reads four bytes of activations.
-    const STEPS: usize;
-
-    /// Four rows' quads, as bytes below 128, for each of the STEPS.
-    fn weights(bytes: v128) -> [v128; 2];
-    fn step(acc: v128, w: v128, x: v128) -> v128;
-    /// Where the accumulators start: the splatted `minus_sum` of the panel times the zero point.
-    fn start(minus_sum: v128, zero_shift: u32) -> v128;
-    /// One i32 per row.
-    fn sum(acc: v128) -> v128;
-}
-
-/// Relaxed dot product into pairs of i16. A block's sums fit: 16 columns of a lane, times 127, times at most 16 of a
-/// code less its zero point (8 columns times 32 for Q6_K) stay within 32512; in between the lanes may wrap.
-pub struct Bytes;
-impl Dot for Bytes {
-    const INPUT: Input = Input::I8;
-    const STEPS: usize = 1;
-    #[inline(always)]
-    fn weights(bytes: v128) -> [v128; 2] {
-        [bytes, bytes]
-    }
-    #[inline(always)]
-    fn step(acc: v128, w: v128, x: v128) -> v128 {
-        i16x8_add(acc, i16x8_dot_i8x16_i7x16(x, w))
-    }
-    #[inline(always)]
-    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
-        i16x8_shl(minus_sum, zero_shift)
-    }
-    #[inline(always)]
-    fn sum(acc: v128) -> v128 {
-        i32x4_extadd_pairwise_i16x8(acc)
-    }
-}
-
-/// Dot product of i16 pairs, columns (0, 2) and then (1, 3) of a quad, into i32: for engines without relaxed SIMD and for
-/// signed bytes.
-pub struct Pairs;
-impl Dot for Pairs {
-    const INPUT: Input = Input::I16;
-    const STEPS: usize = 2;
-    #[inline(always)]
-    fn weights(bytes: v128) -> [v128; 2] {
-        [v128_and(bytes, u16x8_splat(0xff)), u16x8_shr(bytes, 8)]
-    }
-    #[inline(always)]
-    fn step(acc: v128, w: v128, x: v128) -> v128 {
-        i32x4_add(acc, i32x4_dot_i16x8(w, x))
-    }
-    #[inline(always)]
-    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
-        i32x4_shl(minus_sum, zero_shift)
-    }
-    #[inline(always)]
-    fn sum(acc: v128) -> v128 {
-        acc
-    }
-}
 
 pub struct Ints<F, D>(PhantomData<(F, D)>);
 
@@ -246,38 +190,11 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
     }
 
     fn pack(rows: &[&[u8]; ROWS], out: &mut [u8]) {
-        let raw_bytes = F::FORMAT.block_bytes();
-        let whole = Self::HEAD_BYTES + Self::SUBS * Self::BLOCK_BYTES;
-        for (i, out) in out.chunks_exact_mut(whole).enumerate() {
-            let raw: [&[u8]; ROWS] = rows.map(|row| &row[i * raw_bytes..][..raw_bytes]);
-            let (head, blocks) = out.split_at_mut(Self::HEAD_BYTES);
-            for (r, raw) in raw.iter().enumerate() {
-                let (scale, min) = F::head(raw);
-                for (half, place) in [scale, min].into_iter().zip(head.chunks_exact_mut(32)) {
-                    place[4 * r..][..4].copy_from_slice(&f16_to_f32(half).to_le_bytes());
-                }
-            }
-            for (sub, block) in blocks.chunks_exact_mut(Self::BLOCK_BYTES).enumerate() {
-                Self::pack_block(&raw, sub, block);
-            }
-        }
+        Self::pack_group(rows, out);
     }
 
     fn unpack(group: &[u8], row: usize, out: &mut [f32]) {
-        let whole = Self::HEAD_BYTES + Self::SUBS * Self::BLOCK_BYTES;
-        for (packed, out) in group.chunks_exact(whole).zip(out.chunks_exact_mut(32 * Self::SUBS)) {
-            let (head, blocks) = packed.split_at(Self::HEAD_BYTES);
-            let head: Vec<f32> = head
-                .chunks_exact(32)
-                .map(|h| f32::from_le_bytes(h[4 * row..][..4].try_into().expect("four bytes")))
-                .collect();
-            for (block, out) in blocks.chunks_exact(Self::BLOCK_BYTES).zip(out.chunks_exact_mut(32)) {
-                for (col, out) in out.iter_mut().enumerate() {
-                    let (scale, min) = Self::scale_of(block, &head, row, col / 16);
-                    *out = scale * Self::code_of(block, row, col) as f32 - min;
-                }
-            }
-        }
+        Self::unpack_row(group, row, out);
     }
 
     #[inline(always)]
@@ -420,85 +337,6 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                 scale = scale.add(T);
                 sum = sum.add(T);
             }
-        }
-    }
-}
-
-impl<F: Quantized, D: Dot> Ints<F, D> {
-    fn pack_block(raw: &[&[u8]; ROWS], sub: usize, out: &mut [u8]) {
-        let (scales, codes) = out.split_at_mut(Self::SCALE_BYTES);
-        for (r, raw) in raw.iter().enumerate() {
-            for part in 0..Self::PARTS {
-                let (scale, min) = F::scales(raw, sub, part);
-                if Self::HALVES {
-                    scales[2 * r..][..2].copy_from_slice(&scale.to_le_bytes());
-                    if Self::HAS_MIN {
-                        scales[16 + 2 * r..][..2].copy_from_slice(&min.to_le_bytes());
-                    }
-                } else {
-                    scales[8 * part + r] = scale as u8;
-                    if Self::HAS_MIN {
-                        scales[8 + r] = min as u8;
-                    }
-                }
-            }
-        }
-        if Self::SIGNED {
-            for q in 0..8 {
-                for (r, raw) in raw.iter().enumerate() {
-                    let [a, b, c, d] = F::quad(raw, sub, q).to_le_bytes();
-                    let at = 32 * q + 16 * (r / 4) + 2 * (r % 4);
-                    codes[at..at + 2].copy_from_slice(&[a, c]);
-                    codes[at + 8..at + 10].copy_from_slice(&[b, d]);
-                }
-            }
-            return;
-        }
-        let (low, high) = codes.split_at_mut(128);
-        high.fill(0);
-        for q in 0..8 {
-            for r in 0..4 {
-                let quads = [F::quad(raw[r], sub, q), F::quad(raw[r + 4], sub, q)];
-                let nibbles = (quads[0] & 0x0f0f_0f0f) | ((quads[1] & 0x0f0f_0f0f) << 4);
-                low[16 * q + 4 * r..][..4].copy_from_slice(&nibbles.to_le_bytes());
-                if F::HIGH > 0 {
-                    let per = 8 / F::HIGH;
-                    for (h, quad) in quads.iter().enumerate() {
-                        let bits = ((quad >> 4) & 0x0f0f_0f0f) << (F::HIGH * (q % per));
-                        let place = &mut high[16 * (F::HIGH * h + q / per) + 4 * r..][..4];
-                        for (place, bits) in place.iter_mut().zip(bits.to_le_bytes()) {
-                            *place |= bits;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The code less its zero point.
-    fn code_of(block: &[u8], row: usize, col: usize) -> i32 {
-        let codes = &block[Self::SCALE_BYTES..];
-        let (q, i, h, r) = (col / 4, col % 4, row / 4, row % 4);
-        if Self::SIGNED {
-            return (codes[32 * q + 16 * h + 8 * (i % 2) + 2 * r + i / 2] as i8).into();
-        }
-        let mut code = (codes[16 * q + 4 * r + i] >> (4 * h)) & 15;
-        if F::HIGH > 0 {
-            let per = 8 / F::HIGH;
-            let high = codes[128 + 16 * (F::HIGH * h + q / per) + 4 * r + i] >> (F::HIGH * (q % per));
-            code |= (high & ((1 << F::HIGH) - 1)) << 4;
-        }
-        i32::from(code) - if Self::HAS_MIN { 0 } else { 1 << F::ZERO_SHIFT }
-    }
-
-    /// Scale, and what to subtract.
-    fn scale_of(block: &[u8], head: &[f32], row: usize, part: usize) -> (f32, f32) {
-        let half = |at: usize| f16_to_f32(u16::from_le_bytes([block[at + 2 * row], block[at + 2 * row + 1]]));
-        match F::SCALES {
-            Scales::Half => (half(0), 0.0),
-            Scales::HalfMin => (half(0), -half(16)),
-            Scales::SuperMin => (f32::from(block[row]) * head[0], f32::from(block[8 + row]) * head[1]),
-            Scales::Super16 => (f32::from(block[8 * part + row] as i8) * head[0], 0.0),
         }
     }
 }

@@ -1,0 +1,67 @@
+//! The two ways to multiply codes with activations.
+
+use crate::backend::cpu::panel::Input;
+use crate::num::v128::*;
+
+/// How codes and activations are multiplied. Both ways give the same integers.
+pub trait Dot {
+    const INPUT: Input;
+    /// Multiplications that a quad of columns takes; each reads four bytes of activations.
+    const STEPS: usize;
+
+    /// Four rows' quads, as bytes below 128, for each of the STEPS.
+    fn weights(bytes: v128) -> [v128; 2];
+    fn step(acc: v128, w: v128, x: v128) -> v128;
+    /// Where the accumulators start: the splatted `minus_sum` of the panel times the zero point.
+    fn start(minus_sum: v128, zero_shift: u32) -> v128;
+    /// One i32 per row.
+    fn sum(acc: v128) -> v128;
+}
+
+/// Relaxed dot product into pairs of i16. A block's sums fit: 16 columns of a lane, times 127, times at most 16 of a
+/// code less its zero point (8 columns times 32 for Q6_K) stay within 32512; in between the lanes may wrap.
+pub struct Bytes;
+impl Dot for Bytes {
+    const INPUT: Input = Input::I8;
+    const STEPS: usize = 1;
+    #[inline(always)]
+    fn weights(bytes: v128) -> [v128; 2] {
+        [bytes, bytes]
+    }
+    #[inline(always)]
+    fn step(acc: v128, w: v128, x: v128) -> v128 {
+        i16x8_add(acc, i16x8_dot_i8x16_i7x16(x, w))
+    }
+    #[inline(always)]
+    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
+        i16x8_shl(minus_sum, zero_shift)
+    }
+    #[inline(always)]
+    fn sum(acc: v128) -> v128 {
+        i32x4_extadd_pairwise_i16x8(acc)
+    }
+}
+
+/// Dot product of i16 pairs, columns (0, 2) and then (1, 3) of a quad, into i32: for engines without relaxed SIMD and for
+/// signed bytes.
+pub struct Pairs;
+impl Dot for Pairs {
+    const INPUT: Input = Input::I16;
+    const STEPS: usize = 2;
+    #[inline(always)]
+    fn weights(bytes: v128) -> [v128; 2] {
+        [v128_and(bytes, u16x8_splat(0xff)), u16x8_shr(bytes, 8)]
+    }
+    #[inline(always)]
+    fn step(acc: v128, w: v128, x: v128) -> v128 {
+        i32x4_add(acc, i32x4_dot_i16x8(w, x))
+    }
+    #[inline(always)]
+    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
+        i32x4_shl(minus_sum, zero_shift)
+    }
+    #[inline(always)]
+    fn sum(acc: v128) -> v128 {
+        acc
+    }
+}
