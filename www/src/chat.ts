@@ -18,8 +18,6 @@ export class Chat {
   #abort: AbortController | undefined;
   #streaming = false;
   readonly #sampling: () => SamplingOptions;
-  /** Files without a chat template continue raw text instead. */
-  #raw = new WeakSet<Engine>();
 
   /** `sampling` is asked once a question is on its way to the model. */
   constructor(sampling: () => SamplingOptions) {
@@ -79,21 +77,13 @@ export class Chat {
     return { reason };
   }
 
+  /**
+   * A template that fails is an error to be shown: the model would answer the same words without its form, but badly. A
+   * file without one gets a form from the engine.
+   */
   async *#stream(engine: Engine, messages: ChatMessage[], signal: AbortSignal): AsyncGenerator<{ text: string; tokens: number; reason: FinishReason | null }> {
-    if (!this.#raw.has(engine)) {
-      try {
-        for await (const { choices: [choice] } of await engine.chat.completions.create({ messages, ...this.#sampling(), stream: true }, { signal })) {
-          if (choice) yield { text: choice.delta.content ?? "", tokens: choice.token_ids.length, reason: choice.finish_reason };
-        }
-        return;
-      } catch (error) {
-        if (codeOf(error) !== "BAD_TEMPLATE") throw error;
-        this.#raw.add(engine);
-      }
-    }
-    const prompt = messages.map((message) => message.content).join("\n");
-    for await (const { choices: [choice] } of await engine.completions.create({ prompt, ...this.#sampling(), stream: true }, { signal })) {
-      if (choice) yield { text: choice.text, tokens: choice.token_ids.length, reason: choice.finish_reason };
+    for await (const { choices: [choice] } of await engine.chat.completions.create({ messages, ...this.#sampling(), stream: true }, { signal })) {
+      if (choice) yield { text: choice.delta.content ?? "", tokens: choice.token_ids.length, reason: choice.finish_reason };
     }
   }
 }
