@@ -328,6 +328,7 @@ impl<B: Backend> Session<B> {
         let tokens = run.answer.tokens();
         let total = tokens.len();
         if !run.on_device {
+            self.backend.catch_up().await?;
             let end = total.min(self.cached.len() + self.backend.max_batch());
             let last = end == total;
             let batch = &tokens[self.cached.len()..end];

@@ -94,6 +94,10 @@ impl Backend for AnyBackend {
         on_either!(self, backend => backend.head(rows))
     }
 
+    async fn catch_up(&mut self) -> Result<()> {
+        on_either!(self, backend => backend.catch_up().await)
+    }
+
     async fn logits(&mut self) -> Result<&[f32]> {
         on_either!(self, backend => backend.logits().await)
     }

@@ -104,7 +104,7 @@ fn check_batch(spec: &DecoderSpec, tokens: &[u32], start: usize, cached: usize, 
 pub trait Backend {
     fn name(&self) -> &'static str;
 
-    /// The most tokens one batch may have.
+    /// The most tokens the next batch should have.
     fn max_batch(&self) -> usize;
 
     /// All tensors that will come: a backend that fuses matrices, or compiles kernels while they arrive, wants to know.
@@ -143,6 +143,12 @@ pub trait Backend {
 
     /// Final norm and head for the rows asked for.
     fn head(&mut self, rows: HeadRows) -> Result<()>;
+
+    /// Waits until few enough batches are under way: without it a long prompt would be queued at once, and nothing would
+    /// say how long its batches take ([`Backend::max_batch`] follows that). Errors: whatever failed on the device.
+    async fn catch_up(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// The last `head`'s logits, `[rows, vocab]`.
     async fn logits(&mut self) -> Result<&[f32]>;

@@ -184,10 +184,10 @@ impl Gpu {
     }
 
     /// Encodes one compute pass and submits it.
-    pub fn submit(&self, encode: impl FnOnce(&mut wgpu::ComputePass)) {
+    pub fn submit(&self, encode: impl FnOnce(&mut wgpu::ComputePass)) -> wgpu::SubmissionIndex {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encode(&mut encoder.begin_compute_pass(&Default::default()));
-        self.queue.submit([encoder.finish()]);
+        self.queue.submit([encoder.finish()])
     }
 
     /// Starts to map `staging`, which was submitted to be written.
@@ -242,6 +242,20 @@ impl Gpu {
         let probe = self.buffer("probe", 16)?;
         self.read_buffer(&probe, 0, 4).await.map(|_| ())
     }
+}
+
+/// Milliseconds from any fixed moment on.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn now() -> f64 {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_secs_f64() * 1e3
+}
+
+#[cfg(target_arch = "wasm32")]
+pub fn now() -> f64 {
+    js_sys::Date::now()
 }
 
 /// The device's own words for a failure.

@@ -6,8 +6,10 @@
 mod autotune;
 pub mod device;
 mod kv_cache;
+mod pace;
 mod pipelines;
 mod plan;
+mod prefill;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod profile;
 mod selftest;
@@ -21,13 +23,13 @@ use crate::formats::Format;
 use crate::{Error, Result};
 pub use device::{Gpu, GpuOptions};
 use kv_cache::{KvCache, head_room};
+use pace::Pace;
 use pipelines::{Dispatch, Pipelines};
-use plan::{MAX_SPLITS, Plan, Planner, split_count};
+use plan::{LayerPlan, MAX_SPLITS, Plan, Planner, split_count};
+use prefill::{AllRows, Batched, LayerBatch, batch_room};
 use selftest::SelfTest;
 pub use tune::Tuning;
 use weights::{BLOCK, GpuWeights};
-
-const MAX_BATCH: usize = 1;
 
 pub struct WebGpuBackend {
     spec: DecoderSpec,
@@ -50,6 +52,11 @@ struct Model {
     buffers: Buffers,
     cache: KvCache,
     plan: Plan,
+    /// Of batches of several tokens.
+    batch: Vec<LayerBatch>,
+    /// Once it was asked for.
+    all_rows: Option<AllRows>,
+    pace: Pace,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -69,6 +76,12 @@ pub struct Buffers {
     pub qkv: wgpu::Buffer,
     pub partials: wgpu::Buffer,
     pub gated: wgpu::Buffer,
+    /// Tokens that a batch may have.
+    pub room: usize,
+    /// Of a batch: what its attention found, and the inputs of the next product (`panel.wgsl`).
+    pub attended: wgpu::Buffer,
+    pub panel: wgpu::Buffer,
+    pub panel_scales: wgpu::Buffer,
     pub logits: wgpu::Buffer,
     /// `[position][ROPE_DIM / 2]` of (cos, sin), as many positions as the cache has room for.
     pub global_turns: wgpu::Buffer,
@@ -79,17 +92,31 @@ impl Buffers {
     fn new(gpu: &Gpu, spec: &DecoderSpec) -> Result<Buffers> {
         let padded = |width: usize| width.next_multiple_of(BLOCK);
         let room = |label: &str, floats: usize| gpu.buffer(label, 4 * floats as u64);
+        let batch = batch_room(gpu.capabilities.binding_limit, spec);
+        let queries = padded(spec.heads * spec.head_dim);
+        let widest = padded(spec.hidden).max(queries).max(padded(spec.ffn));
         Ok(Buffers {
             state: room("state", 4)?,
-            tokens: room("tokens", MAX_BATCH)?,
-            residual: room("residual", MAX_BATCH * padded(spec.hidden))?,
-            qkv: room("qkv", MAX_BATCH * padded((spec.heads + 2 * spec.kv_heads) * spec.head_dim))?,
+            tokens: room("tokens", batch)?,
+            residual: room("residual", batch * padded(spec.hidden))?,
+            qkv: room("qkv", batch * padded((spec.heads + 2 * spec.kv_heads) * spec.head_dim))?,
             partials: room("partials", MAX_SPLITS * spec.heads * (head_room(spec) + 2))?,
-            gated: room("gated", MAX_BATCH * padded(spec.ffn))?,
+            gated: room("gated", batch * padded(spec.ffn))?,
+            room: batch,
+            attended: room("attended", batch * queries)?,
+            // Normed floats, or bytes of any input.
+            panel: room("panel", batch * padded(spec.hidden).max(widest / 4))?,
+            panel_scales: room("panel scales", batch * 2 * widest / BLOCK)?,
             logits: room("logits", spec.vocab)?,
             global_turns: room("turns", 0)?,
             local_turns: None,
         })
+    }
+
+    fn write_state(&self, gpu: &Gpu, position: usize, tokens: usize, last_row: usize) {
+        let state = [position, tokens, last_row, 0];
+        let bytes: Vec<u8> = state.iter().flat_map(|&n| (n as u32).to_le_bytes()).collect();
+        gpu.queue.write_buffer(&self.state, 0, &bytes);
     }
 
     fn turns(&self, spec: &DecoderSpec, layer: usize) -> &wgpu::Buffer {
@@ -99,7 +126,8 @@ impl Buffers {
 
     fn bytes(&self) -> u64 {
         let all = [&self.residual, &self.qkv, &self.partials, &self.gated, &self.logits, &self.global_turns];
-        all.into_iter().chain(&self.local_turns).map(wgpu::Buffer::size).sum()
+        let all = all.into_iter().chain([&self.attended, &self.panel, &self.panel_scales]);
+        all.chain(&self.local_turns).map(wgpu::Buffer::size).sum()
     }
 }
 
@@ -141,11 +169,44 @@ impl WebGpuBackend {
             return Ok(());
         }
         model.make_turns(gpu, spec)?;
-        let Model { weights, buffers, cache, plan } = model;
-        let mut planner = Planner { gpu, pipelines: &mut self.pipelines, spec, weights, buffers, cache };
-        for (layer, of_layer) in plan.layers.iter_mut().enumerate() {
-            of_layer.attention = planner.attention(layer);
+        model.rebind(gpu, spec, &mut self.pipelines);
+        Ok(())
+    }
+
+    /// The recorded dispatches of a layer's step, by the plan that suits the batch.
+    fn record_layer(
+        &mut self,
+        layer: usize,
+        one: impl FnOnce(&LayerPlan) -> &Dispatch,
+        several: impl FnOnce(&LayerBatch) -> &[Batched],
+    ) -> Result<()> {
+        let tokens = self.batch.tokens;
+        if tokens == 1 {
+            return self.record_one(|plan| one(&plan.layers[layer]));
         }
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        self.recording.extend(several(&model.batch[layer]).iter().map(|batched| batched.of(tokens)));
+        Ok(())
+    }
+
+    /// The logits of every position of the batch, a slice of them at a time.
+    async fn all_logits(&mut self) -> Result<()> {
+        let (gpu, spec, Batch { start, tokens, .. }) = (&self.gpu, &self.spec, self.batch);
+        let Model { weights, buffers, cache, all_rows, .. } = self.model.as_mut().ok_or_else(not_loaded)?;
+        let mut planner = Planner { gpu, pipelines: &mut self.pipelines, spec, weights, buffers, cache };
+        let all_rows = match all_rows {
+            Some(made) => made,
+            none => none.insert(planner.all_rows()?),
+        };
+        self.host_logits.clear();
+        for first in (0..tokens).step_by(all_rows.slice) {
+            let rows = all_rows.slice.min(tokens - first);
+            buffers.write_state(gpu, start, tokens, first);
+            gpu.submit(|pass| all_rows.dispatches.iter().for_each(|batched| batched.of(rows).encode(pass)));
+            let bytes = gpu.read_buffer(&all_rows.logits, 0, 4 * (rows * spec.vocab) as u64).await?;
+            self.host_logits.extend(bytes.chunks_exact(4).map(float));
+        }
+        buffers.write_state(gpu, start, tokens, tokens - 1);
         Ok(())
     }
 
@@ -179,7 +240,16 @@ impl WebGpuBackend {
     /// Submits what was recorded.
     fn flush(&mut self) {
         let recording = std::mem::take(&mut self.recording);
-        self.gpu.submit(|pass| recording.iter().for_each(|dispatch| dispatch.encode(pass)));
+        let (gpu, tokens) = (&self.gpu, self.batch.tokens);
+        let submit = |part: &[Dispatch]| gpu.submit(|pass| part.iter().for_each(|dispatch| dispatch.encode(pass)));
+        match &mut self.model {
+            Some(model) if tokens > 1 && !recording.is_empty() => {
+                let submissions = model.pace.submissions(tokens, self.spec.layers);
+                let last = recording.chunks(recording.len().div_ceil(submissions)).map(submit).last();
+                last.into_iter().for_each(|index| model.pace.submitted(gpu, tokens, index));
+            }
+            _ => drop(submit(&recording)),
+        }
     }
 
     /// The batch's residual stream after the steps so far, `[tokens, hidden]`.
@@ -193,14 +263,22 @@ impl WebGpuBackend {
     }
 
     fn write_state(&self, position: usize, tokens: usize, last_row: usize) -> Result<()> {
-        let state = [position, tokens, last_row, 0];
-        let bytes: Vec<u8> = state.iter().flat_map(|&n| (n as u32).to_le_bytes()).collect();
-        self.gpu.queue.write_buffer(&self.model()?.buffers.state, 0, &bytes);
+        self.model()?.buffers.write_state(&self.gpu, position, tokens, last_row);
         Ok(())
     }
 }
 
 impl Model {
+    /// Makes anew what holds the cache's buffers.
+    fn rebind(&mut self, gpu: &Gpu, spec: &DecoderSpec, pipelines: &mut Pipelines) {
+        let Model { weights, buffers, cache, plan, batch, .. } = self;
+        let mut planner = Planner { gpu, pipelines, spec, weights, buffers, cache };
+        for (layer, (one, several)) in plan.layers.iter_mut().zip(batch).enumerate() {
+            one.attention = planner.attention(layer);
+            planner.rebind_batch(layer, several);
+        }
+    }
+
     /// Rotary turns of every position that the cache has room for: f32 sines of the GPU are not exact enough.
     fn make_turns(&mut self, gpu: &Gpu, spec: &DecoderSpec) -> Result<()> {
         let table = |rope: &Rope| {
@@ -258,7 +336,7 @@ impl Backend for WebGpuBackend {
     }
 
     fn max_batch(&self) -> usize {
-        MAX_BATCH
+        self.model.as_ref().map_or(1, |model| model.pace.tokens())
     }
 
     fn prepare(&mut self, tensors: &[TensorShape]) -> Result<()> {
@@ -268,8 +346,9 @@ impl Backend for WebGpuBackend {
         let cache = KvCache::new(gpu, spec)?;
         let mut planner =
             Planner { gpu, pipelines: &mut self.pipelines, spec, weights: &weights, buffers: &buffers, cache: &cache };
-        let plan = planner.plan()?;
-        self.model = Some(Model { weights, buffers, cache, plan });
+        let (plan, batch) = (planner.plan()?, planner.batch());
+        let pace = Pace::new(buffers.room);
+        self.model = Some(Model { weights, buffers, cache, plan, batch, all_rows: None, pace });
         self.gpu.check()
     }
 
@@ -298,20 +377,24 @@ impl Backend for WebGpuBackend {
             self.gpu.tuning = tuning;
         }
         // The turns are new, and the variants may be.
-        let plan = self.planner()?.plan()?;
-        self.model_mut()?.plan = plan;
+        let mut planner = self.planner()?;
+        let (plan, batch) = (planner.plan()?, planner.batch());
+        let model = self.model_mut()?;
+        (model.plan, model.batch) = (plan, batch);
         self.gpu.settle().await?;
         if let Some(test) = self.self_test.take() {
             test.run(self).await?;
-            self.model_mut()?.cache.len = 0;
+            let model = self.model_mut()?;
+            model.cache.len = 0;
+            model.pace = Pace::new(model.buffers.room);
         }
         Ok(())
     }
 
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {
         self.gpu.check()?;
-        let cached = self.model()?.cache.len;
-        super::check_batch(&self.spec, tokens, start, cached, MAX_BATCH)?;
+        let (cached, room) = (self.model()?.cache.len, self.model()?.buffers.room);
+        super::check_batch(&self.spec, tokens, start, cached, room)?;
         let end = start + tokens.len();
         self.grow(end)?;
         self.model_mut()?.cache.len = end;
@@ -320,34 +403,41 @@ impl Backend for WebGpuBackend {
         self.write_state(start, tokens.len(), tokens.len() - 1)?;
         let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
         self.gpu.queue.write_buffer(&self.model()?.buffers.tokens, 0, &bytes);
-        self.record(|plan| &plan.embed)
+        self.record(|plan| &plan.embed)?;
+        self.recording.iter_mut().for_each(|dispatch| dispatch.grid[1] = tokens.len() as u32);
+        Ok(())
     }
 
     fn qkv(&mut self, layer: usize) -> Result<()> {
-        self.record_one(|plan| &plan.layers[layer].qkv)
+        self.record_layer(layer, |one| &one.qkv, |several| &several.qkv)
     }
 
     fn attention(&mut self, layer: usize) -> Result<()> {
         let splits = split_count(self.batch.start + 1) as u32;
-        self.record_one(|plan| &plan.layers[layer].attention)?;
-        self.recording.last_mut().expect("recorded above").grid[1] = splits;
+        self.record_layer(layer, |one| &one.attention, |several| &several.attention)?;
+        if self.batch.tokens == 1 {
+            self.recording.last_mut().expect("recorded above").grid[1] = splits;
+        }
         Ok(())
     }
 
     fn attention_out(&mut self, layer: usize) -> Result<()> {
-        self.record_one(|plan| &plan.layers[layer].attention_out)
+        self.record_layer(layer, |one| &one.attention_out, |several| &several.attention_out)
     }
 
     fn gate_up(&mut self, layer: usize) -> Result<()> {
-        self.record_one(|plan| &plan.layers[layer].gate_up)
+        self.record_layer(layer, |one| &one.gate_up, |several| &several.gate_up)
     }
 
     fn down(&mut self, layer: usize) -> Result<()> {
-        self.record_one(|plan| &plan.layers[layer].down)
+        self.record_layer(layer, |one| &one.down, |several| &several.down)
     }
 
     fn head(&mut self, rows: HeadRows) -> Result<()> {
-        if rows != HeadRows::None {
+        if rows == HeadRows::All && self.batch.tokens > 1 {
+            // Made when they are read.
+            self.batch.head_rows = self.batch.tokens;
+        } else if rows != HeadRows::None {
             self.batch.head_rows = 1;
             self.record(|plan| &plan.head)?;
         }
@@ -355,7 +445,16 @@ impl Backend for WebGpuBackend {
         self.gpu.check()
     }
 
+    async fn catch_up(&mut self) -> Result<()> {
+        let gpu = &self.gpu;
+        self.model.as_mut().ok_or_else(not_loaded)?.pace.catch_up(gpu).await
+    }
+
     async fn logits(&mut self) -> Result<&[f32]> {
+        if self.batch.head_rows > 1 {
+            self.all_logits().await?;
+            return Ok(&self.host_logits);
+        }
         let floats = self.batch.head_rows * self.spec.vocab;
         let bytes = self.gpu.read_buffer(&self.model()?.buffers.logits, 0, 4 * floats as u64).await?;
         self.host_logits = bytes.chunks_exact(4).map(float).collect();

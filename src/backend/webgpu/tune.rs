@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::device::Capabilities;
-use super::weights::{Group, planes};
+use super::weights::{Group, Segment, planes};
 use super::wgsl::Permutation;
+use crate::formats::Format;
 
 /// How a matrix-vector kernel spreads a matrix over threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,5 +108,53 @@ impl Shape {
             .flag_if(self.rows >= 4, "RPG4")
             .flag_if(self.dot, "DOT")
             .flag_if(self.subgroups, "SUBGROUPS")
+    }
+}
+
+/// What a product of a batch multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Signed bytes by `dot4I8Packed`.
+    Dot,
+    /// Weights as halves in workgroup memory, inputs and sums as floats.
+    F16,
+    F32,
+}
+
+/// How a kernel multiplies a matrix by a batch; 16 KiB of workgroup memory hold a tile of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    pub arithmetic: Arithmetic,
+    pub tokens: usize,
+    /// Blocks at a time: as many threads as load them are there.
+    step: usize,
+    two_scales: bool,
+}
+
+/// For one matrix of a group, whose matrices share their inputs.
+pub fn choose_tile(capabilities: &Capabilities, arithmetic: Option<&str>, group: &Group, segment: &Segment) -> Tile {
+    let halves = segment.format == Format::F16 || planes(segment.format).integers;
+    let two_scales = segment.format == Format::Q6_K;
+    match arithmetic {
+        None | Some("dot") if integers(group) && capabilities.packed_dot => {
+            Tile { arithmetic: Arithmetic::Dot, tokens: 64, step: 2, two_scales }
+        }
+        None | Some("dot" | "f16") if halves && capabilities.f16 => {
+            Tile { arithmetic: Arithmetic::F16, tokens: 64, step: 1, two_scales }
+        }
+        _ => Tile { arithmetic: Arithmetic::F32, tokens: 32, step: 1, two_scales },
+    }
+}
+
+impl Tile {
+    pub const ROWS: usize = 64;
+
+    pub fn bake(&self, permutation: Permutation) -> Permutation {
+        permutation
+            .number("TOKENS", self.tokens)
+            .number("STEP", self.step)
+            .flag_if(self.arithmetic == Arithmetic::Dot, "DOT")
+            .flag_if(self.arithmetic == Arithmetic::F16, "F16")
+            .flag_if(self.two_scales, "TWO_SCALES")
     }
 }

@@ -50,6 +50,12 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "gate_up",
     "down",
     "head",
+    "shared/tile_dot",
+    "shared/tile_float",
+    "panel",
+    "matmul",
+    "rope_kv",
+    "attention_batch",
     "stream_read",
 ];
 
