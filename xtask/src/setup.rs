@@ -1,6 +1,6 @@
 //! What a fresh machine with Rust and Node.js still lacks. Quick when everything is there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -9,15 +9,20 @@ use crate::shell::{command, output, root, run, step};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const NODE: u32 = 20;
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+const CHROMIUM: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+const FIREFOX: [&str; 2] = ["firefox-esr", "firefox"];
+/// Where Vulkan looks for drivers.
+const ICDS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
 pub fn everything() -> Result<()> {
     wasm_target()?;
     for dir in ["pkg", "www", "tests/browser"] {
         npm(dir)?;
     }
-    step("Browser", &browser()?.display().to_string());
-    Ok(())
+    for browser in [browser()?, firefox()?] {
+        step("Browser", &browser.display().to_string());
+    }
+    vulkan()
 }
 
 /// Rust's library for wasm.
@@ -61,34 +66,60 @@ fn node() -> Result<()> {
 
 /// The browser for tests and the headless demo: $CHROMIUM, or one on the PATH, or Debian's, installed now.
 pub fn browser() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("CHROMIUM") {
+    program("CHROMIUM", &CHROMIUM, "chromium")
+}
+
+/// The other implementation of WebGPU: $FIREFOX, or one on the PATH, or Debian's.
+pub fn firefox() -> Result<PathBuf> {
+    program("FIREFOX", &FIREFOX, "firefox-esr")
+}
+
+/// A Vulkan driver that plays a GPU, for machines without one. Where it cannot be installed, tests of the GPU say so.
+pub fn vulkan() -> Result<()> {
+    let linux = cfg!(target_os = "linux");
+    if linux && !ICDS.iter().any(|dir| has_driver(Path::new(dir))) && can_install() {
+        install(&["mesa-vulkan-drivers", "libvulkan1"])?;
+    }
+    Ok(())
+}
+
+/// Mesa's lavapipe: its file is called `lvp_icd.x86_64.json` or the like.
+fn has_driver(dir: &Path) -> bool {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("lvp_icd"))
+}
+
+fn program(variable: &str, names: &[&str], package: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
         let path = PathBuf::from(path);
         if !path.is_file() {
-            bail!("$CHROMIUM is {}, which is not a file", path.display());
+            bail!("${variable} is {}, which is not a file", path.display());
         }
         return Ok(path);
     }
-    if let Some(path) = on_path() {
+    if let Some(path) = on_path(names) {
         return Ok(path);
     }
-    let is_root = output("id", &["-u"]).as_deref() == Some("0");
-    if !is_root || output("apt-get", &["--version"]).is_none() {
-        bail!("no Chromium found: run `sudo apt-get install chromium`, or set $CHROMIUM to the path of one");
+    if !can_install() {
+        bail!("no {package} found: run `sudo apt-get install {package}`, or set ${variable} to the path of one");
     }
-    step("Installing", "chromium");
-    run(command("apt-get", ".").args(["update", "-qq"]))?;
-    run(command("apt-get", ".").env("DEBIAN_FRONTEND", "noninteractive").args([
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-        "chromium",
-    ]))?;
-    on_path().context("apt-get installed chromium, but it is not on the PATH")
+    install(&[package])?;
+    on_path(names).with_context(|| format!("apt-get installed {package}, but it is not on the PATH"))
 }
 
-fn on_path() -> Option<PathBuf> {
+fn can_install() -> bool {
+    output("id", &["-u"]).as_deref() == Some("0") && output("apt-get", &["--version"]).is_some()
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    step("Installing", &packages.join(" "));
+    run(command("apt-get", ".").args(["update", "-qq"]))?;
+    let options = ["install", "-y", "-qq", "--no-install-recommends"];
+    run(command("apt-get", ".").env("DEBIAN_FRONTEND", "noninteractive").args(options).args(packages))
+}
+
+fn on_path(names: &[&str]) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     let dirs: Vec<PathBuf> = std::env::split_paths(&paths).collect();
-    BROWSERS.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).find(|path| path.is_file())
+    names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).find(|path| path.is_file())
 }

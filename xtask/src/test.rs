@@ -29,6 +29,7 @@ pub fn run(soak: bool) -> Result<()> {
     let start = Instant::now();
     setup::everything()?;
     let chromium = setup::browser()?;
+    let firefox = setup::firefox()?;
     let mut suite = Suite { soak, ..Suite::default() };
 
     suite.part("format", |suite| suite.watch(command("cargo", ".").args(["fmt", "--all", "--check"])));
@@ -46,7 +47,8 @@ pub fn run(soak: bool) -> Result<()> {
         suite.part("types", |suite| suite.watch(command("npm", dir).args(["run", "--silent", "check"])));
     }
     suite.part("browser", |suite| {
-        suite.watch(command("npm", "tests/browser").args(["run", "--silent", "test"]).env("CHROMIUM", &chromium))
+        let mut npm = command("npm", "tests/browser");
+        suite.watch(npm.args(["run", "--silent", "test"]).env("CHROMIUM", &chromium).env("FIREFOX", &firefox))
     });
     suite.part("headless demo", |suite| {
         let (address, _server) = serve::start(root().join("www/dist"), None)?;
