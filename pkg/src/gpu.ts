@@ -1,6 +1,6 @@
 // What the worker can know of the GPU before the wasm asks for it, and the one thing the wasm cannot ask for itself.
 
-import { KingletError } from "./errors.js";
+import { KingletError, type ErrorData } from "./errors.js";
 import type { Testing } from "./types.js";
 
 /** `GpuOptions` of src/backend/webgpu. */
@@ -32,12 +32,15 @@ interface AdapterInfo {
 interface DeviceDescriptor {
   requiredFeatures?: Iterable<string>;
 }
+interface Device {
+  readonly lost: Promise<{ reason: string; message: string }>;
+}
 interface Adapter {
   readonly features: ReadonlySet<string>;
   readonly info?: AdapterInfo;
   /** Where browsers had it before it moved into `info`. */
   readonly isFallbackAdapter?: boolean;
-  requestDevice(descriptor?: DeviceDescriptor): Promise<unknown>;
+  requestDevice(descriptor?: DeviceDescriptor): Promise<Device>;
 }
 interface WebGpu {
   readonly wgslLanguageFeatures?: ReadonlySet<string>;
@@ -81,16 +84,28 @@ export async function findGpu(testing: Testing = {}): Promise<Gpu> {
   };
 }
 
+/** So long after another error a loss may be heard of. */
+const LOSS_MS = 200;
+
+/** A lost device fails in other ways before it says that it is lost, in Firefox at least; that it is lost says more. */
+export async function orLoss(error: ErrorData): Promise<ErrorData> {
+  if (error.code === "DEVICE_LOST" || !device) return error;
+  const loss = await Promise.race([device.lost, new Promise<undefined>((resolve) => setTimeout(resolve, LOSS_MS))]);
+  return loss ? { ...error, code: "DEVICE_LOST", message: `the GPU was lost: ${loss.message || loss.reason}` } : error;
+}
+
+/** What the wasm was given last. */
+let device: Device | undefined;
 const wrapped = new WeakSet<Adapter>();
 
-/** wgpu knows no name for this feature in browsers, so that the wasm cannot ask for it. */
+/** wgpu knows no name for this feature in browsers, so that the wasm cannot ask for it. The device is remembered. */
 function requestSubgroups(prototype: Adapter): void {
   if (wrapped.has(prototype)) return;
   wrapped.add(prototype);
   const { requestDevice } = prototype;
-  prototype.requestDevice = function (this: Adapter, descriptor: DeviceDescriptor = {}) {
+  prototype.requestDevice = async function (this: Adapter, descriptor: DeviceDescriptor = {}) {
     const features = new Set(descriptor.requiredFeatures);
     if (this.features.has("subgroups")) features.add("subgroups");
-    return requestDevice.call(this, { ...descriptor, requiredFeatures: [...features] });
+    return (device = await requestDevice.call(this, { ...descriptor, requiredFeatures: [...features] }));
   };
 }

@@ -4,7 +4,7 @@
 import { loadWasm, type Wasm } from "./device.js";
 import { Download, type FileIdentity } from "./download.js";
 import { errorData, KingletError, type ErrorCode, type ErrorData } from "./errors.js";
-import { findGpu, type Gpu } from "./gpu.js";
+import { findGpu, orLoss, type Gpu } from "./gpu.js";
 import { LoadProgress } from "./load-progress.js";
 import type { FromWorker, Part, ToWorker } from "./protocol.js";
 import { BlobReader, ForwardSource, PortReader, type ChunkReader } from "./source.js";
@@ -22,7 +22,7 @@ export interface Page {
 }
 
 /** What another backend may cure, while the model is loaded or later. */
-export const OF_THE_GPU = new Set<ErrorCode>(["NO_WEBGPU", "GPU_UNTRUSTED", "DEVICE_LOST", "OUT_OF_MEMORY"]);
+const OF_THE_GPU = new Set<ErrorCode>(["NO_WEBGPU", "GPU_UNTRUSTED", "DEVICE_LOST", "OUT_OF_MEMORY"]);
 /** Of each later part of a split file: its header, usually. */
 const FIRST_BYTES = 1 << 20;
 
@@ -58,10 +58,10 @@ export class Loader {
       try {
         await this.#start({ backend: "webgpu", gpu: gpu.options });
       } catch (e) {
-        const error = this.failure(e);
-        if (backend === "webgpu" || !error || !OF_THE_GPU.has(error.code)) throw e;
-        reason = error;
-        await this.#startInstead(error);
+        reason = await this.gpuFailure(e);
+        if (!reason) throw e;
+        if (backend === "webgpu") throw KingletError.from(reason);
+        await this.#startInstead(reason);
       }
     } else await this.#start({ backend: "cpu" });
 
@@ -87,6 +87,12 @@ export class Loader {
   /** What a source remembers says more than what comes back out of the wasm. */
   failure(e: unknown): ErrorData | undefined {
     return errorData(this.#sources.find((source) => source.failure)?.failure ?? e);
+  }
+
+  /** What went wrong on the GPU, and might not on the CPU; nothing for any other failure. */
+  async gpuFailure(e: unknown): Promise<ErrorData | undefined> {
+    const error = this.failure(e);
+    return error && OF_THE_GPU.has(error.code) ? orLoss(error) : undefined;
   }
 
   /** The GPU to try, or why "auto" does not; nothing where the CPU is asked for. */

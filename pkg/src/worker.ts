@@ -1,7 +1,7 @@
 // The worker: holds the wasm, reads the model, runs one request at a time. Between two tokens it listens.
 
 import { errorData, KingletError } from "./errors.js";
-import { Loader, OF_THE_GPU, type Load } from "./loader.js";
+import { Loader, type Load } from "./loader.js";
 import type { EngineRequest, FromWorker, Part, ToWorker, Token } from "./protocol.js";
 import type { MemoryUse, Stats } from "./types.js";
 
@@ -136,10 +136,10 @@ async function next(): Promise<Step | undefined> {
   try {
     return (await engine.step()) as Step;
   } catch (e) {
-    const error = errorData(e);
-    if (loader.info.backend !== "webgpu" || !error || !OF_THE_GPU.has(error.code)) throw e;
+    const reason = loader.info.backend === "webgpu" ? await loader.gpuFailure(e) : undefined;
+    if (!reason) throw e;
     flush();
-    await loader.fallBack(error);
+    await loader.fallBack(reason);
     return undefined;
   }
 }
