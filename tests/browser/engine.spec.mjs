@@ -179,3 +179,50 @@ describe("crashes", () => {
     assert.match(next.message, /stream.*create a new engine/);
   });
 });
+
+describe("memory", () => {
+  test("a context too large for the heap is refused at load with advice, and the next engine works", async () => {
+    const { error, next } = await it.page.evaluate(async () => {
+      const error = await failure(createEngine({ model: url, backend: "cpu", contextLength: 10_000_000 }));
+      return { error, next: await greedy(await createEngine({ model: url, backend: "cpu" })) };
+    });
+    assert.equal(error.code, "OUT_OF_MEMORY");
+    assert.match(error.message, /contextLength of at most \d+/);
+    assert.ok(error.details.needBytes > error.details.availableBytes);
+    assert.deepEqual(next.choices[0].token_ids, GOLDEN.ids.slice(0, 40));
+  });
+
+  // The heap is made to have so much room left: it really cannot grow beyond.
+  for (const [when, room] of /** @type {const} */ ([["while the model is loaded", 1 << 20], ["in the middle of a request", 4 << 20]])) {
+    test(`a heap that is full ${when} ends the request with a clear error, and the next one is answered`, async () => {
+      const got = await it.page.evaluate(async ({ room }) => {
+        let full = true;
+        const spied = spy();
+        const fill = patched(`
+          const { instantiate } = WebAssembly;
+          WebAssembly.instantiate = async (...args) => {
+            const result = await instantiate(...args);
+            const { memory } = (result.instance ?? result).exports;
+            memory.grow((2 ** 32 - memory.buffer.byteLength - ${room}) / 65536);
+            return result;
+          };`);
+        const worker = () => (full ? fill() : spied.start());
+        const options = { model: url, backend: /** @type {const} */ ("cpu"), contextLength: 100_000, worker };
+        const loading = createEngine(options);
+        const failed = await failure(loading);
+        const prompt = "Once upon a time there was a girl. ".repeat(400);
+        if (failed.code !== "nothing failed") {
+          full = false;
+          return { error: failed, next: await greedy(await createEngine(options)) };
+        }
+        const engine = await loading;
+        const error = await failure(greedy(engine, { prompt, max_tokens: 4 }));
+        full = false;
+        return { error, next: await greedy(engine) };
+      }, { room });
+      assert.ok(["OUT_OF_MEMORY", "ENGINE_CRASHED"].includes(got.error.code), got.error.message);
+      assert.match(got.error.message, /memory/);
+      assert.deepEqual(got.next.choices[0].token_ids, GOLDEN.ids.slice(0, 40));
+    });
+  }
+});

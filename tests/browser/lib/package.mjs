@@ -137,7 +137,8 @@ async function inPage() {
         await promise;
       } catch (error) {
         const e = /** @type {any} */ (error);
-        return { name: e.name, isKinglet: e instanceof kinglet.KingletError, code: e.code, message: e.message, details: e.details, text: e.text, ids: e.ids };
+        // A copy: what occurs twice gets lost on the way out of Firefox.
+        return { name: e.name, isKinglet: e instanceof kinglet.KingletError, code: e.code, message: e.message, details: e.details, text: e.text, ids: e.ids && [...e.ids] };
       }
       return { code: "nothing failed" };
     },
