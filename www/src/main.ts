@@ -76,6 +76,11 @@ const models = new Models({
     if (!fallback) modelName.textContent = "Choose a model";
   },
   onEvent: announce,
+  onMoved(source) {
+    if (loaded?.source !== source) return;
+    whereText.textContent = facts.line(loaded.engine);
+    showFacts();
+  },
 });
 
 function showProgress(name: string, { phase, loaded, total }: Progress): void {

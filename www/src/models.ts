@@ -15,6 +15,8 @@ export interface Watcher {
   onFailed(source: Source, error: unknown, fallback: Source | undefined): void;
   /** The engine crashed and was restarted, and the like. */
   onEvent(message: string): void;
+  /** It runs elsewhere now: `engine.info` says where. */
+  onMoved(source: Source): void;
 }
 
 export class Models {
@@ -67,7 +69,8 @@ export class Models {
     this.#watcher.onLoading(source);
     await previous?.then((engine) => engine.dispose()).catch(() => {}); // whatever became of it is no longer of interest
     signal.throwIfAborted();
-    return createEngine({
+    let ready = false;
+    const engine = await createEngine({
       model: source.kind === "file" ? parts(source.files) : source.kind === "url" ? source.url : undefined,
       signal,
       onProgress: (progress) => {
@@ -76,8 +79,14 @@ export class Models {
       onEvent: (event) => {
         if (event.type === "engine-restarted") this.#watcher.onEvent("The engine was restarted.");
         if (event.type === "download-resumed") this.#watcher.onEvent("The connection was cut; the download goes on where it stopped.");
+        if (event.type === "backend-changed" && ready) {
+          this.#watcher.onEvent("The GPU failed; the CPU goes on.");
+          this.#watcher.onMoved(source);
+        }
       },
     });
+    ready = true;
+    return engine;
   }
 }
 
