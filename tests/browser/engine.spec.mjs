@@ -193,7 +193,7 @@ describe("memory", () => {
   });
 
   // The heap is made to have so much room left: it really cannot grow beyond.
-  for (const [when, room] of /** @type {const} */ ([["while the model is loaded", 1 << 20], ["in the middle of a request", 4 << 20]])) {
+  for (const [when, room] of /** @type {const} */ ([["at the first bytes of the model", 64 << 10], ["while the model is loaded", 1 << 20], ["in the middle of a request", 4 << 20]])) {
     test(`a heap that is full ${when} ends the request with a clear error, and the next one is answered`, async () => {
       const got = await it.page.evaluate(async ({ room }) => {
         let full = true;
