@@ -130,7 +130,7 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()> {
+    async fn upload(&mut self, slot: Slot, first_row: usize, bytes: &[u8]) -> Result<()> {
         let tensor = self.tensors.get_mut(&slot).expect("allocated");
         assert_eq!(tensor.data.len(), first_row * tensor.cols, "rows of {slot:?} come in order");
         let elements = bytes.len() / tensor.format.block_bytes() * tensor.format.block_len();
@@ -140,7 +140,7 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<()> {
+    async fn finish(&mut self) -> Result<()> {
         Ok(())
     }
 

@@ -33,6 +33,8 @@ pub struct GpuOptions {
     pub tune: Option<fn() -> f64>,
     /// For tests and benches: "f32" or "dot" rather than what `choose` takes.
     pub arithmetic: Option<String>,
+    /// For tests and benches: sums through workgroup memory although the device has subgroups.
+    pub without_subgroups: bool,
 }
 
 /// What kernels may use.
@@ -79,7 +81,8 @@ impl Gpu {
         let offered = adapter.features();
         let useful = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
         let limits = adapter.limits();
-        let features = offered & useful;
+        let unwanted = if options.without_subgroups { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
+        let features = offered & (useful - unwanted);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("kinglet"),
             required_features: features,
@@ -107,7 +110,7 @@ impl Gpu {
 
         let web = cfg!(target_arch = "wasm32");
         let subgroup_size = match web {
-            true if options.subgroups => options.min_subgroup_size,
+            true if options.subgroups && !options.without_subgroups => options.min_subgroup_size,
             false if features.contains(wgpu::Features::SUBGROUP) => info.subgroup_min_size,
             _ => 1,
         };
