@@ -34,10 +34,10 @@ fn load_inputs(slot: u32, token: u32, inside: bool, b: u32, first: u32) {
     var scale = vec2f();
     let block = first + b;
     if (inside && block < BLOCKS) {
-        let from = token * BLOCKS + block;
-        low = panel[2u * from];
-        high = panel[2u * from + 1u];
-        scale = panel_scales[from];
+        let at = token * BLOCKS + block;
+        low = panel[2u * at];
+        high = panel[2u * at + 1u];
+        scale = panel_scales[at];
     }
     tile_x[2u * b * TOKENS + slot] = low;
     tile_x[(2u * b + 1u) * TOKENS + slot] = high;
