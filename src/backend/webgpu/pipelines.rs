@@ -36,10 +36,6 @@ impl Pipelines {
             .or_insert_with_key(|permutation| Rc::new(Kernel::compile(gpu, permutation)))
             .clone()
     }
-
-    pub fn len(&self) -> usize {
-        self.compiled.len()
-    }
 }
 
 impl Kernel {

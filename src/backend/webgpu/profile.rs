@@ -31,10 +31,15 @@ pub struct Profile {
     /// Empty where the device has no timestamps.
     pub kernels: Vec<KernelProfile>,
     pub dispatches_per_token: usize,
-    /// The host's time to encode and submit one token.
+    /// The host's time for one token: to encode its commands, and to hand them to the driver (which software GPUs use
+    /// to compute).
     pub encode_microseconds: f64,
+    pub submit_microseconds: f64,
     /// The best of several reads of a large buffer.
     pub stream_read_gigabytes_per_second: f64,
+    /// Multiply-adds without memory: of floats, and of signed bytes by `dot4I8Packed` (0: the device has none).
+    pub peak_f32_gmacs: f64,
+    pub peak_dot_gmacs: f64,
 }
 
 const ROUNDS: usize = 9;
@@ -47,11 +52,17 @@ impl WebGpuBackend {
         let gpu = &self.gpu;
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
         let dispatches = one_token(&model.plan, position);
-        let mut encode = Vec::new();
+        let (mut encode, mut submit) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let start = Instant::now();
-            gpu.submit(|pass| dispatches.iter().for_each(|dispatch| dispatch.encode(pass)));
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            dispatches.iter().for_each(|dispatch| dispatch.encode(&mut pass));
+            drop(pass);
+            let commands = encoder.finish();
             encode.push(start.elapsed().as_secs_f64() * 1e6);
+            gpu.queue.submit([commands]);
+            submit.push(start.elapsed().as_secs_f64() * 1e6 - encode[encode.len() - 1]);
             gpu.settle().await?;
         }
         let mut rounds = Vec::new();
@@ -79,12 +90,19 @@ impl WebGpuBackend {
         if rounds.is_empty() {
             kernels.clear();
         }
+        let pipelines = &mut self.pipelines;
+        let stream_read_gigabytes_per_second = stream_read(gpu, pipelines).await?;
+        let peak_f32_gmacs = peak(gpu, pipelines, false).await?;
+        let peak_dot_gmacs = if gpu.capabilities.packed_dot { peak(gpu, pipelines, true).await? } else { 0.0 };
         Ok(Profile {
             adapter: gpu.adapter.clone(),
             kernels,
             dispatches_per_token: dispatches.len(),
             encode_microseconds: median(encode),
-            stream_read_gigabytes_per_second: stream_read(gpu, &mut self.pipelines).await?,
+            submit_microseconds: median(submit),
+            stream_read_gigabytes_per_second,
+            peak_f32_gmacs,
+            peak_dot_gmacs,
         })
     }
 }
@@ -154,19 +172,44 @@ async fn stream_read(gpu: &Gpu, pipelines: &mut Pipelines) -> Result<f64> {
     let sink = gpu.buffer("sink", 16)?;
     let kernel = pipelines.get(gpu, Permutation::new("stream_read").number("QUADS", quads));
     let dispatch = kernel.bind(gpu, &[&source, &sink], [quads.div_ceil(256 * 16).min(65_535) as u32, 1, 1]);
-    let mut best = 0f64;
+    Ok(bytes as f64 / least_seconds(gpu, &dispatch).await? / 1e9)
+}
+
+/// Billions of multiply-adds a second.
+async fn peak(gpu: &Gpu, pipelines: &mut Pipelines, dot: bool) -> Result<f64> {
+    /// As in the shader.
+    const THREADS: f64 = 128.0;
+    const CHAINS: f64 = 8.0;
+    const STEPS: f64 = 1024.0;
+    let sink = gpu.buffer("sink", 16)?;
+    let kernel = pipelines.get(gpu, Permutation::new("peak").flag_if(dot, "DOT"));
+    let mut workgroups = 16;
+    loop {
+        let seconds = least_seconds(gpu, &kernel.bind(gpu, &[&sink], [workgroups, 1, 1])).await?;
+        // Long enough to fill the device and to be measured.
+        if seconds > 5e-3 || workgroups >= 1 << 15 {
+            let macs = f64::from(workgroups) * THREADS * CHAINS * STEPS * if dot { 4.0 } else { 1.0 };
+            return Ok(macs / seconds / 1e9);
+        }
+        workgroups *= 2;
+    }
+}
+
+/// Of one dispatch, the best of several.
+async fn least_seconds(gpu: &Gpu, dispatch: &Dispatch) -> Result<f64> {
+    let mut least = f64::INFINITY;
     for _ in 0..ROUNDS {
         let seconds = if gpu.capabilities.timestamps {
-            timed(gpu, std::slice::from_ref(&dispatch)).await?[0] / 1e6
+            timed(gpu, std::slice::from_ref(dispatch)).await?[0] / 1e6
         } else {
             let start = Instant::now();
             gpu.submit(|pass| dispatch.encode(pass));
             gpu.settle().await?;
             start.elapsed().as_secs_f64()
         };
-        best = best.max(bytes as f64 / seconds / 1e9);
+        least = least.min(seconds);
     }
-    Ok(best)
+    Ok(least)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

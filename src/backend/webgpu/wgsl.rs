@@ -57,6 +57,7 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "rope_kv",
     "attention_batch",
     "stream_read",
+    "peak",
 ];
 
 /// One permutation of one kernel.

@@ -134,11 +134,15 @@ fn profile(_: Session<AnyBackend>, _: usize) -> Result<Option<Profile>> {
 fn table(profile: &Profile) -> String {
     let read = profile.stream_read_gigabytes_per_second;
     let mut table = format!(
-        "{}: reads {read:.1} GB/s; {} dispatches a token, encoded and submitted in {:.0} us\n\
+        "{}: reads {read:.1} GB/s; {:.0} G float and {:.0} G byte multiply-adds/s\n\
+         {} dispatches a token, encoded in {:.0} us and submitted in {:.0} us\n\
          {:<14} {:>10} {:>10} {:>8} {:>8}\n",
         profile.adapter,
+        profile.peak_f32_gmacs,
+        profile.peak_dot_gmacs,
         profile.dispatches_per_token,
         profile.encode_microseconds,
+        profile.submit_microseconds,
         "kernel",
         "dispatches",
         "us",
