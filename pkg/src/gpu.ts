@@ -1,6 +1,7 @@
 // What the worker can know of the GPU before the wasm asks for it, and the one thing the wasm cannot ask for itself.
 
 import { KingletError, type ErrorData } from "./errors.js";
+import type { Tuning } from "./tuning.js";
 import type { Testing } from "./types.js";
 
 /** `GpuOptions` of src/backend/webgpu. */
@@ -10,6 +11,7 @@ export interface GpuOptions {
   maxSubgroupSize: number;
   packedDot: boolean;
   adapter: string;
+  tuning?: Tuning;
   sabotage?: string;
   bindingLimit?: number;
 }

@@ -10,6 +10,7 @@ import type { FromWorker, Part, ToWorker } from "./protocol.js";
 import { BlobReader, ForwardSource, PortReader, type ChunkReader } from "./source.js";
 import { sweep } from "./spool-file.js";
 import { Spool } from "./spool.js";
+import { keep, recall, type Tuning } from "./tuning.js";
 import type { EngineInfo } from "./types.js";
 
 export type Load = Extract<ToWorker, { type: "load" }>;
@@ -56,7 +57,7 @@ export class Loader {
     let reason = isGpu(gpu) ? undefined : gpu;
     if (isGpu(gpu)) {
       try {
-        await this.#start({ backend: "webgpu", gpu: gpu.options });
+        await this.#startOnGpu(gpu);
       } catch (e) {
         reason = await this.gpuFailure(e);
         if (!reason) throw e;
@@ -111,9 +112,17 @@ export class Loader {
     }
   }
 
-  async #start(how: { backend: "cpu" } | { backend: "webgpu"; gpu: Gpu["options"] }): Promise<void> {
+  async #start(how: { backend: "cpu" } | { backend: "webgpu"; gpu: Gpu["options"]; tune: boolean }): Promise<void> {
     const options = JSON.stringify({ contextLength: this.message.contextLength, ...how });
     this.engine = await this.wasm.Engine.load(this.#sources, options, (done, total) => this.#progress.loaded(done, total));
+  }
+
+  /** A program that plays a GPU is not worth measuring. */
+  async #startOnGpu({ options, software }: Gpu): Promise<void> {
+    const tune = this.message.testing?.tune ?? !software;
+    const tuning = tune ? await recall(options.adapter) : undefined;
+    await this.#start({ backend: "webgpu", gpu: { ...options, tuning }, tune });
+    if (tune) await keep(options.adapter, this.engine.tuning() as Tuning);
   }
 
   /** The GPU failed while it was loaded. */

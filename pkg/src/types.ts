@@ -53,6 +53,8 @@ export interface Testing {
   /** `false`: as on an adapter without it. */
   subgroups?: false;
   packedDot?: false;
+  /** Measures variants of kernels, or does not, whatever the adapter. */
+  tune?: boolean;
 }
 
 export interface Progress {

@@ -12,6 +12,7 @@ interface EngineGlue {
   detokenize(ids: Uint32Array): string;
   token_bytes(id: number): Uint8Array;
   info(): unknown;
+  tuning(): unknown;
   memory(): unknown;
   free(): void;
 }

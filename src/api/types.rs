@@ -33,6 +33,9 @@ pub struct JsLoadOptions {
     /// What JavaScript knows of the GPU.
     #[serde(default)]
     pub gpu: GpuOptions,
+    /// Measure which variants of its kernels are fastest.
+    #[serde(default)]
+    tune: bool,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -44,6 +47,11 @@ pub enum JsBackend {
 }
 
 impl JsLoadOptions {
+    pub fn gpu(&self) -> GpuOptions {
+        let tune: Option<fn() -> f64> = if self.tune { Some(|| now()) } else { None };
+        GpuOptions { tune, ..self.gpu.clone() }
+    }
+
     pub fn session(&self) -> LoadOptions {
         let context_length = self.context_length;
         LoadOptions { context_length, clock: || now(), wall_clock, ..LoadOptions::default() }

@@ -47,7 +47,7 @@ impl Engine {
         let options: JsLoadOptions = from_json(options)?;
         let backend = async |spec, _context| match options.backend {
             JsBackend::Cpu => Ok(AnyBackend::cpu(spec)),
-            JsBackend::WebGpu => Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &options.gpu).await?))),
+            JsBackend::WebGpu => Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &options.gpu()).await?))),
         };
         let mut shards = open(sources);
         let session = Session::load_on(backend, &mut shards, options.session(), report(progress)).await;
@@ -96,6 +96,11 @@ impl Engine {
 
     pub fn info(&self) -> JsValue {
         to_js(self.session.info())
+    }
+
+    /// What the GPU was measured to be best at, for the `gpu.tuning` of its next load; undefined on the CPU.
+    pub fn tuning(&self) -> JsValue {
+        self.session.backend().tuning().map_or(JsValue::UNDEFINED, to_js)
     }
 
     pub fn memory(&self) -> JsValue {

@@ -28,6 +28,15 @@ impl AnyBackend {
         AnyBackend::Cpu(Box::new(CpuBackend::new(spec)))
     }
 
+    /// What the GPU was measured to be best at: `GpuOptions::tuning` of the next load.
+    #[cfg(feature = "webgpu")]
+    pub fn tuning(&self) -> Option<&super::webgpu::Tuning> {
+        match self {
+            AnyBackend::Cpu(_) => None,
+            AnyBackend::WebGpu(backend) => Some(backend.tuning()),
+        }
+    }
+
     /// For tests of what follows; nothing on a CPU.
     pub fn lose_device(&self) {
         #[cfg(feature = "webgpu")]

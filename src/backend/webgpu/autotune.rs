@@ -1,4 +1,5 @@
-//! Measures the variants of the matrix-vector products on the device, about a second at a model's first load.
+//! Measures the variants of the matrix-vector products on the device, about a second at a model's first load; what is known
+//! of an earlier one is not measured again.
 
 use super::pipelines::Dispatch;
 use super::plan::{Planner, Product};
@@ -15,11 +16,18 @@ pub async fn tune(planner: &mut Planner<'_>, layers: &[usize], clock: fn() -> f6
     let products = layers.iter().flat_map(|&layer| {
         [Product::GateUp(layer), Product::Down(layer), Product::Qkv(layer), Product::AttentionOut(layer)]
     });
-    let mut tuning = Tuning::default();
+    let mut tuning = planner.gpu.tuning.clone();
     let end = clock() + BUDGET;
     for product in std::iter::once(Product::Head(0)).chain(products) {
+        let (kernel, group) = (product.kernel(), product.group(planner.weights));
+        if tuning.get(&planner.gpu.capabilities, kernel, group, product.least_rows()).is_some() {
+            continue;
+        }
+        if clock() > end {
+            break; // the next load goes on
+        }
         let best = fastest(planner, product, clock, end).await?;
-        tuning.insert(product.kernel(), product.group(planner.weights), best);
+        tuning.insert(kernel, group, best);
     }
     Ok(tuning)
 }

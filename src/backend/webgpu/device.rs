@@ -26,9 +26,9 @@ pub struct GpuOptions {
     pub sabotage: Option<String>,
     /// For tests: less than the adapter's.
     pub binding_limit: Option<u64>,
-    /// What `WebGpuBackend::tuning` gave at an earlier load with this adapter.
-    pub tuning: Option<Tuning>,
-    /// Measure the variants while loading, where no `tuning` is given; milliseconds by this clock.
+    /// What `WebGpuBackend::tuning` gave at earlier loads with this adapter.
+    pub tuning: Tuning,
+    /// Measure while loading what `tuning` does not know; milliseconds by this clock.
     #[serde(skip)]
     pub tune: Option<fn() -> f64>,
     /// For tests and benches: "f32" or "dot" rather than what `choose` takes.
@@ -129,7 +129,7 @@ impl Gpu {
             queue,
             adapter: options.adapter.clone().unwrap_or(name),
             capabilities,
-            tuning: options.tuning.clone().unwrap_or_default(),
+            tuning: options.tuning.clone(),
             options: options.clone(),
             failure,
         })

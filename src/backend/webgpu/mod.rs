@@ -370,7 +370,7 @@ impl Backend for WebGpuBackend {
     async fn finish(&mut self) -> Result<()> {
         let (gpu, spec) = (&self.gpu, &self.spec);
         self.model.as_mut().ok_or_else(not_loaded)?.make_turns(gpu, spec)?;
-        if let (Some(clock), None) = (self.gpu.options.tune, &self.gpu.options.tuning) {
+        if let Some(clock) = self.gpu.options.tune {
             let layers = self.distinct_layers()?;
             let mut planner = self.planner()?;
             let tuning = autotune::tune(&mut planner, &layers, clock).await?;

@@ -70,6 +70,26 @@ export function gpuSuite(name, it, { slow = false } = {}) {
     }
   });
 
+  describe(`tuning in ${name}`, { skip: it.missing || brief }, () => {
+    test("what was measured at one load is kept for the next", async () => {
+      const kept = () => it.page.evaluate(async () => {
+        const cache = await caches.open("kinglet-tuning-1");
+        return Promise.all((await cache.keys()).map(async (key) => (await cache.match(key))?.json()));
+      });
+      const testing = { software: true, tune: true };
+      const first = await answer({ testing });
+      assert.deepEqual([first.error, first.info?.backend, first.ids], [undefined, "webgpu", IDS]);
+      const [tuning, ...others] = await kept();
+      assert.equal(others.length, 0, "one record an adapter");
+      assert.ok(Object.keys(tuning).some((name) => name.startsWith("head F32 ")), JSON.stringify(tuning));
+      // A load may run out of time: the next ones go on where it ended, and measure nothing twice.
+      const second = await answer({ testing });
+      assert.deepEqual([second.error, second.ids], [undefined, IDS]);
+      const [later] = await kept();
+      assert.deepEqual(later, { ...later, ...tuning });
+    });
+  });
+
   describe(`the backend in ${name}`, { skip: it.missing }, () => {
     test("auto prefers the CPU to a program that plays a GPU, and says so", async () => {
       const { info, ids, events } = await answer({});
