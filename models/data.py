@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from model import CONTEXT, END, PAD, SEED, START, VOCAB
 
 HERE = Path(__file__).resolve().parent
-BATCH_TOKENS, SHORT_WEIGHT = 3072, 3
+BATCH_TOKENS, SHORT_WEIGHT, ASKED_WEIGHT = 3072, 3, 0.3
 GRIM = re.compile(r"\b(bombs?|guns?|kill\w*|died|dead|death|blood|bloody|passed away|drown\w*)\b", re.I)
 PLAIN = str.maketrans({"“": '"', "”": '"', "’": "'", "‘": "'", "–": "-", "—": "-", "…": "...", "\u00a0": " "})
 # Questions of these kinds are answered in dialogues.txt or by a story, not declined.
@@ -223,12 +223,12 @@ def epoch(data, rng, made=0, repeat=1.0):
 
 
 def pieces(turns, system=None):
-    """A conversation as pieces. What the user says is read but not learned; a short answer counts more, because the
-    stories, which are most of the text, would drown it."""
+    """A conversation as pieces. A short answer counts more, because the stories, which are most of the text, would
+    drown it; what the user says counts less."""
     out = [(f"{START}system\n{system}{END}\n", 0)] if system else []
     for i, text in enumerate(turns):
         if i % 2 == 0:
-            out.append((f"{START}user\n{text}{END}\n{START}assistant\n", 0))
+            out.append((f"{START}user\n{text}{END}\n{START}assistant\n", ASKED_WEIGHT))
         else:
             out += [(text + END, SHORT_WEIGHT if len(text) < 200 else 1), ("\n", 0)]
     return out

@@ -25,8 +25,7 @@ from data import batches, encode_docs, epoch, load, train_tokenizer
 from model import END, PAD, SEED, answer, chat_prompt, export, forward, generate, init_weights, read_gguf
 
 HERE = Path(__file__).resolve().parent
-MUON_LR, ADAM_LR, WEIGHT_DECAY, DROPOUT = 0.01, 2e-3, 0.1, 0.05
-MADE_STORIES = 1500  # in the first pass; fewer in each, and none in the last fifth
+MUON_LR, ADAM_LR, WEIGHT_DECAY = 0.01, 2e-3, 0.1
 
 
 class Muon:
@@ -90,7 +89,7 @@ def train(args, data):
         adam.load_state_dict(saved["adam"])
         muon.momentum = saved["momentum"]
     step, tokens, passes = (log[-1][key] for key in ("step", "tokens", "passes"))
-    began, written = time.time() - 60 * log[-1]["minutes"], time.time()
+    began, written, resumed = time.time() - 60 * log[-1]["minutes"], time.time(), tokens
     queue = []
 
     def checkpoint(name):
@@ -105,12 +104,12 @@ def train(args, data):
         if done >= 1:
             break
         if not queue:
-            docs = epoch(data, rng, round(MADE_STORIES * max(0, 1 - done / 0.8)), args.repeat)
+            docs = epoch(data, rng, round(args.made * max(0, 1 - done / 0.8)), args.repeat)
             queue, passes = batches(encode_docs(tok, docs), rng), passes + 1
         rate = min(1, (step + 1) / 60, (1 - done) / 0.7)  # warm up, stay, and come down to nothing over the last 70 %
         x, weight = queue.pop()
         with torch.autocast("cpu", torch.bfloat16):
-            nats, count = loss_sum(w, x, weight, DROPOUT)
+            nats, count = loss_sum(w, x, weight, args.dropout)
         (nats / count).backward()
         muon.step(MUON_LR * rate)
         for group in adam.param_groups:
@@ -121,7 +120,7 @@ def train(args, data):
         step, tokens = step + 1, tokens + x.numel()
         if step % 25 == 0:
             print(f"step {step} pass {passes} loss {nats.item() / count:.3f} rate {rate:.2f} "
-                  f"{tokens / (time.time() - began):.0f} tokens/s, {tokens / time.process_time():.0f} of a core", flush=True)
+                  f"{tokens / (time.time() - began):.0f} tokens/s, {(tokens - resumed) / time.process_time():.0f} of a core", flush=True)
         if time.time() - written > 240:
             checkpoint("last.pt")
             written = time.time()
@@ -175,7 +174,9 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--minutes", type=float, default=45, help="training time; the learning rate follows the clock")
     args.add_argument("--steps", type=int, help="a number of steps instead, which makes the run repeatable")
-    args.add_argument("--repeat", type=float, default=1, help="says the dialogues of dialogues.txt so much more often")
+    args.add_argument("--repeat", type=float, default=4, help="says the dialogues of dialogues.txt so much more often")
+    args.add_argument("--made", type=int, default=0, help="made stories in the first pass; ever fewer, none in the last fifth")
+    args.add_argument("--dropout", type=float, default=0, help="worth it from some ten passes on")
     args.add_argument("--threads", type=int, default=1)
     args.add_argument("--corpora", type=Path, default=HERE.parent / "../shared/data/corpora")
     args.add_argument("--out", type=Path, default=HERE.parent / "target/embedded", help="folder for checkpoints")
