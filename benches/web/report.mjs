@@ -5,6 +5,7 @@
 // its ending. What stands there is replaced whole; figures are never typed.
 import fs from 'node:fs';
 import path from 'node:path';
+import { table as gpuTable } from '../gpu/table.mjs';
 import { table, comparison } from './lib/tables.mjs';
 
 const HERE = import.meta.dirname;
@@ -37,7 +38,10 @@ function rooflineSection(file) {
 
 const args = process.argv.slice(2);
 if (!args.length) { console.error('usage: node report.mjs FILE.jsonl... | node report.mjs --write'); process.exit(2); }
-const section = (files) => (files[0].endsWith('.jsonl') ? benchSection(files) : rooflineSection(files[0]));
+const section = ([file, ...more]) => {
+  if (file.endsWith('.jsonl')) return benchSection([file, ...more]);
+  return path.basename(file).startsWith('gpu-') ? gpuTable(JSON.parse(fs.readFileSync(file, 'utf8'))) : rooflineSection(file);
+};
 if (args[0] !== '--write') {
   console.log(section(args));
 } else {
