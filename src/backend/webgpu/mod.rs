@@ -245,8 +245,10 @@ impl WebGpuBackend {
         match &mut self.model {
             Some(model) if tokens > 1 && !recording.is_empty() => {
                 let submissions = model.pace.submissions(tokens, self.spec.layers);
-                let last = recording.chunks(recording.len().div_ceil(submissions)).map(submit).last();
-                last.into_iter().for_each(|index| model.pace.submitted(gpu, tokens, index));
+                let parts = recording.chunks(recording.len().div_ceil(submissions)).map(submit);
+                if let Some(index) = parts.reduce(|_, last| last) {
+                    model.pace.submitted(gpu, tokens, index);
+                }
             }
             _ => drop(submit(&recording)),
         }
@@ -316,7 +318,7 @@ fn supported(spec: &DecoderSpec) -> Result<()> {
     if spec.post_norms {
         return refuse("norms after attention".into());
     }
-    if spec.head_dim % 4 != 0 {
+    if !spec.head_dim.is_multiple_of(4) {
         return refuse(format!("heads of {} elements", spec.head_dim));
     }
     // Queries and sums of a group of heads stay in 16 KiB of workgroup memory.

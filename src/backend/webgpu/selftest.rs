@@ -78,25 +78,26 @@ impl SelfTest {
         let cpu = &mut self.cpu;
         cpu.embed(tokens, start)?;
         gpu.embed(tokens, start)?;
-        agree(&format!("embed of {path}"), cpu.residual(), &gpu.residual().await?, None)?;
+        let found = gpu.residual().await?;
+        agree(&format!("embed of {path}"), cpu.residual(), &found)?;
 
-        let before = cpu.residual().to_vec();
+        let before = (cpu.residual().to_vec(), found);
         attention(cpu)?;
         attention(gpu)?;
         let found = gpu.residual().await?;
-        agree(&format!("attention of {path}"), cpu.residual(), &found, Some(&before))?;
+        agree(&format!("attention of {path}"), &added(cpu.residual(), &before.0), &added(&found, &before.1))?;
 
-        let before = cpu.residual().to_vec();
+        let before = (cpu.residual().to_vec(), found);
         feed_forward(cpu)?;
         feed_forward(gpu)?;
         let found = gpu.residual().await?;
-        agree(&format!("feed-forward of {path}"), cpu.residual(), &found, Some(&before))?;
+        agree(&format!("feed-forward of {path}"), &added(cpu.residual(), &before.0), &added(&found, &before.1))?;
 
         cpu.head(HeadRows::Last)?;
         gpu.head(HeadRows::Last)?;
         let expected = cpu.logits().await?;
         let found = gpu.logits().await?;
-        agree(&format!("head of {path}"), expected, &found[..expected.len()], None)
+        agree(&format!("head of {path}"), expected, &found[..expected.len()])
     }
 }
 
@@ -137,13 +138,16 @@ async fn sampler(gpu: &mut WebGpuBackend) -> Result<()> {
     Ok(())
 }
 
-/// `before`: what both began with, so that the step's own part is compared.
-fn agree(what: &str, expected: &[f32], found: &[f32], before: Option<&[f32]>) -> Result<()> {
-    let start = |i: usize| before.map_or(0.0, |before| f64::from(before[i]));
+/// What a step added to the stream: of a small one next to the rounding of those before it.
+fn added(after: &[f32], before: &[f32]) -> Vec<f32> {
+    after.iter().zip(before).map(|(after, before)| after - before).collect()
+}
+
+fn agree(what: &str, expected: &[f32], found: &[f32]) -> Result<()> {
     let (mut difference, mut size) = (0.0, 0.0);
-    for (i, (&e, &f)) in expected.iter().zip(found).enumerate() {
+    for (&e, &f) in expected.iter().zip(found) {
         difference += (f64::from(e) - f64::from(f)).powi(2);
-        size += (f64::from(e) - start(i)).powi(2);
+        size += f64::from(e).powi(2);
     }
     let error = (difference / size.max(f64::MIN_POSITIVE)).sqrt();
     // NaN is no agreement either. Nothing added is nothing to compare.
