@@ -148,6 +148,11 @@ impl WebGpuBackend {
         })
     }
 
+    /// For tests: every kernel that was asked for so far.
+    pub fn permutations(&self) -> impl Iterator<Item = &wgsl::Permutation> {
+        self.pipelines.permutations()
+    }
+
     /// For tests of what follows.
     pub fn lose_device(&self) {
         self.gpu.device.destroy();

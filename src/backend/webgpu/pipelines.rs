@@ -36,6 +36,10 @@ impl Pipelines {
             .or_insert_with_key(|permutation| Rc::new(Kernel::compile(gpu, permutation)))
             .clone()
     }
+
+    pub fn permutations(&self) -> impl Iterator<Item = &Permutation> {
+        self.compiled.keys()
+    }
 }
 
 impl Kernel {
