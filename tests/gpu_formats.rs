@@ -134,7 +134,7 @@ fn columns(format: Format) -> [usize; 3] {
 fn same(found: &[f32], expected: &[f32], limit: f32) -> Result<(), String> {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
-    match found.iter().zip(expected).position(|(f, e)| !((f - e).abs() <= limit * largest)) {
+    match found.iter().zip(expected).position(|(f, e)| f.is_nan() || (f - e).abs() > limit * largest) {
         Some(i) => Err(format!("element {i} is {}, not {}", found[i], expected[i])),
         None => Ok(()),
     }
