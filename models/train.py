@@ -176,7 +176,7 @@ def main():
     args.add_argument("--steps", type=int, help="a number of steps instead, which makes the run repeatable")
     args.add_argument("--repeat", type=float, default=4, help="says the dialogues of dialogues.txt so much more often")
     args.add_argument("--made", type=int, default=0, help="made stories in the first pass; ever fewer, none in the last fifth")
-    args.add_argument("--dropout", type=float, default=0, help="worth it from some ten passes on")
+    args.add_argument("--dropout", type=float, default=0, help="without it, more than ten passes overfit")
     args.add_argument("--threads", type=int, default=1)
     args.add_argument("--corpora", type=Path, default=HERE.parent / "../shared/data/corpora")
     args.add_argument("--out", type=Path, default=HERE.parent / "target/embedded", help="folder for checkpoints")
