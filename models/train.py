@@ -97,7 +97,9 @@ def train(args, data):
                     "held_out": held_out(w, tok, data)})
         print(json.dumps(log[-1]), flush=True)
         state = {"weights": {n: p.detach() for n, p in w.items()}, "momentum": muon.momentum, "adam": adam.state_dict()}
-        torch.save(state | {"tokenizer": tok.to_str(), "log": log}, args.out / name)
+        best = min(entry["held_out"]["nats_per_token"] for entry in log[1:])
+        for file in [name] + ["best.pt"] * (log[-1]["held_out"]["nats_per_token"] == best):  # in case the rest overfits
+            torch.save(state | {"tokenizer": tok.to_str(), "log": log}, args.out / file)
 
     while True:
         done = step / args.steps if args.steps else (time.time() - began) / (60 * args.minutes)
