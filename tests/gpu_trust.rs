@@ -71,7 +71,7 @@ fn finish(session: &mut Session<AnyBackend>, lose: Option<usize>) -> (String, Ve
 fn every_wrong_kernel_is_found() {
     let Some(options) = gpu() else { return };
     assert_eq!(load(Some(&options)).unwrap().info().backend, "webgpu", "none is wrong");
-    for kernel in ["embed", "qkv", "attention", "attention_out", "gate_up", "down", "head"] {
+    for kernel in ["embed", "qkv", "attention", "attention_out", "gate_up", "down", "head", "sample_chunks", "sample"] {
         let wrong = GpuOptions { sabotage: Some(kernel.into()), ..options.clone() };
         let error = load(Some(&wrong)).err().unwrap_or_else(|| panic!("a wrong {kernel} was trusted"));
         assert_eq!(error.code(), ErrorCode::GpuUntrusted, "{kernel}: {error}");

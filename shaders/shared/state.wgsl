@@ -9,7 +9,11 @@ struct State {
     // Tokens sampled in this run.
     step: u32,
 }
+#ifdef STATE_ADVANCES
+@group(0) @binding(0) var<storage, read_write> state: State;
+#else
 @group(0) @binding(0) var<storage, read> state: State;
+#endif
 
 // Attention over a long context is split, so that it fills the GPU: the host makes the same sum for the grid.
 fn split_count(positions: u32) -> u32 {

@@ -49,7 +49,7 @@ pub enum JsBackend {
 impl JsLoadOptions {
     pub fn gpu(&self) -> GpuOptions {
         let tune: Option<fn() -> f64> = if self.tune { Some(|| now()) } else { None };
-        GpuOptions { tune, ..self.gpu.clone() }
+        GpuOptions { tune, clock: Some(|| now()), ..self.gpu.clone() }
     }
 
     pub fn session(&self) -> LoadOptions {

@@ -1,5 +1,6 @@
 //! Adapter, device and queue; what they can do; and how they fail.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -31,6 +32,9 @@ pub struct GpuOptions {
     /// Measure while loading what `tuning` does not know; milliseconds by this clock.
     #[serde(skip)]
     pub tune: Option<fn() -> f64>,
+    /// Milliseconds: where there is a clock, the tokens in flight are as many as help.
+    #[serde(skip)]
+    pub clock: Option<fn() -> f64>,
     /// For tests and benches: "f32" or "dot" rather than what `choose` takes.
     pub arithmetic: Option<String>,
     /// For tests and benches: sums through workgroup memory although the device has subgroups.
@@ -50,6 +54,15 @@ pub struct Capabilities {
     pub workgroups: u32,
 }
 
+/// What was made and moved since the device was requested. In steady state only the bytes read grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub buffers: usize,
+    pub bind_groups: usize,
+    pub writes: usize,
+    pub bytes_read: u64,
+}
+
 pub struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -57,6 +70,7 @@ pub struct Gpu {
     pub capabilities: Capabilities,
     pub options: GpuOptions,
     pub tuning: Tuning,
+    counts: Cell<Counts>,
     failure: Arc<Mutex<Failure>>,
 }
 
@@ -131,6 +145,7 @@ impl Gpu {
             capabilities,
             tuning: options.tuning.clone(),
             options: options.clone(),
+            counts: Cell::default(),
             failure,
         })
     }
@@ -153,6 +168,22 @@ impl Gpu {
         Err(error)
     }
 
+    pub fn counts(&self) -> Counts {
+        self.counts.get()
+    }
+
+    pub fn count(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+
+    /// Before whatever is submitted next.
+    pub fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        self.count(|counts| counts.writes += 1);
+        self.queue.write_buffer(buffer, offset, bytes);
+    }
+
     /// For storage; `bytes` is rounded up to whole words, never empty. Errors: [`Error::OutOfMemory`] where it exceeds
     /// the device's limit. (A device that runs out of memory says so later, to [`Gpu::check`].)
     pub fn buffer(&self, label: &str, bytes: u64) -> Result<wgpu::Buffer> {
@@ -167,6 +198,7 @@ impl Gpu {
                 advice: "use a smaller contextLength, or the CPU".into(),
             });
         }
+        self.count(|counts| counts.buffers += 1);
         Ok(self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -178,6 +210,7 @@ impl Gpu {
     /// To be copied into and mapped.
     pub fn staging(&self, label: &str, bytes: u64) -> wgpu::Buffer {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        self.count(|counts| counts.buffers += 1);
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: bytes,
@@ -193,8 +226,8 @@ impl Gpu {
         self.queue.submit([encoder.finish()])
     }
 
-    /// Starts to map `staging`, which was submitted to be written.
-    pub fn map(&self, staging: wgpu::Buffer, bytes: u64) -> Mapping {
+    /// Starts to map `staging`, which `submission` writes.
+    pub fn map(&self, staging: wgpu::Buffer, bytes: u64, submission: wgpu::SubmissionIndex) -> Mapping {
         let done = Arc::new(Mutex::new(MapState::default()));
         let callback = done.clone();
         staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |result| {
@@ -204,7 +237,7 @@ impl Gpu {
                 waker.wake();
             }
         });
-        Mapping { staging, bytes, done }
+        Mapping { staging, bytes, submission, done }
     }
 
     /// Waits for a mapping and hands its bytes on; the buffer can be used again afterwards. Errors: [`Error::DeviceLost`].
@@ -212,7 +245,9 @@ impl Gpu {
         // In a browser this does nothing: its event loop polls.
         #[cfg(not(target_arch = "wasm32"))]
         if !mapping.is_done() {
-            let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+            // Not for what was submitted since.
+            let submission_index = Some(mapping.submission.clone());
+            let _ = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         }
         let mapped = (&mapping).await;
         self.check()?;
@@ -225,6 +260,7 @@ impl Gpu {
             Err(e) => return Err(Error::DeviceLost(e.to_string())),
         };
         staging.unmap();
+        self.count(|counts| counts.bytes_read += bytes);
         Ok((copied, staging))
     }
 
@@ -234,8 +270,8 @@ impl Gpu {
         let staging = self.staging("read", size);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, size);
-        self.queue.submit([encoder.finish()]);
-        let (mut copied, _) = self.read(self.map(staging, size)).await?;
+        let submission = self.queue.submit([encoder.finish()]);
+        let (mut copied, _) = self.read(self.map(staging, size, submission)).await?;
         copied.truncate(bytes as usize);
         Ok(copied)
     }
@@ -286,12 +322,20 @@ struct MapState {
 pub struct Mapping {
     staging: wgpu::Buffer,
     bytes: u64,
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "the browser polls"))]
+    submission: wgpu::SubmissionIndex,
     done: Arc<Mutex<MapState>>,
 }
 
 impl Mapping {
     pub fn is_done(&self) -> bool {
         self.done.lock().expect("nothing panics while it is held").result.is_some()
+    }
+
+    /// Nobody wants to know any more: the buffer can be used again.
+    pub fn cancel(self) -> wgpu::Buffer {
+        self.staging.unmap();
+        self.staging
     }
 }
 

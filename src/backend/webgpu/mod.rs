@@ -12,21 +12,23 @@ mod plan;
 mod prefill;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod profile;
+mod sample;
 mod selftest;
 mod tune;
 mod weights;
 pub mod wgsl;
 
 use super::spec::{LayerKind, Rope};
-use super::{Backend, DecoderSpec, HeadRows, Memory, Slot, TensorShape};
+use super::{Backend, DecoderSpec, HeadRows, Memory, Sampled, Sampling, Slot, TensorShape};
 use crate::formats::Format;
 use crate::{Error, Result};
-pub use device::{Gpu, GpuOptions};
+pub use device::{Counts, Gpu, GpuOptions};
 use kv_cache::{KvCache, head_room};
 use pace::Pace;
 use pipelines::{Dispatch, Pipelines};
 use plan::{LayerPlan, MAX_SPLITS, Plan, Planner, split_count};
 use prefill::{AllRows, Batched, LayerBatch, batch_room};
+use sample::Sampler;
 use selftest::SelfTest;
 pub use tune::Tuning;
 use weights::{BLOCK, GpuWeights};
@@ -57,6 +59,8 @@ struct Model {
     /// Once it was asked for.
     all_rows: Option<AllRows>,
     pace: Pace,
+    /// None: the host samples.
+    sampler: Option<Sampler>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -116,7 +120,7 @@ impl Buffers {
     fn write_state(&self, gpu: &Gpu, position: usize, tokens: usize, last_row: usize) {
         let state = [position, tokens, last_row, 0];
         let bytes: Vec<u8> = state.iter().flat_map(|&n| (n as u32).to_le_bytes()).collect();
-        gpu.queue.write_buffer(&self.state, 0, &bytes);
+        gpu.write(&self.state, 0, &bytes);
     }
 
     fn turns(&self, spec: &DecoderSpec, layer: usize) -> &wgpu::Buffer {
@@ -227,6 +231,11 @@ impl WebGpuBackend {
         Ok((0..layers.len()).filter(|&layer| (0..layer).all(|other| formats(other) != formats(layer))).collect())
     }
 
+    /// For tests of the steady state.
+    pub fn counts(&self) -> Counts {
+        self.gpu.counts()
+    }
+
     /// What the device's variants were measured to be, for [`GpuOptions::tuning`] of a later load.
     pub fn tuning(&self) -> &Tuning {
         &self.gpu.tuning
@@ -298,7 +307,7 @@ impl Model {
                 }
             }
             let buffer = gpu.buffer("turns", bytes.len() as u64)?;
-            gpu.queue.write_buffer(&buffer, 0, &bytes);
+            gpu.write(&buffer, 0, &bytes);
             Ok::<_, Error>(buffer)
         };
         let (global, local) = (table(&spec.rope)?, spec.local_rope.as_ref().map(table).transpose()?);
@@ -355,7 +364,8 @@ impl Backend for WebGpuBackend {
             Planner { gpu, pipelines: &mut self.pipelines, spec, weights: &weights, buffers: &buffers, cache: &cache };
         let (plan, batch) = (planner.plan()?, planner.batch());
         let pace = Pace::new(buffers.room);
-        self.model = Some(Model { weights, buffers, cache, plan, batch, all_rows: None, pace });
+        let sampler = Sampler::new(&mut planner)?;
+        self.model = Some(Model { weights, buffers, cache, plan, batch, all_rows: None, pace, sampler });
         self.gpu.check()
     }
 
@@ -409,7 +419,7 @@ impl Backend for WebGpuBackend {
         self.recording.clear();
         self.write_state(start, tokens.len(), tokens.len() - 1)?;
         let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
-        self.gpu.queue.write_buffer(&self.model()?.buffers.tokens, 0, &bytes);
+        self.gpu.write(&self.model()?.buffers.tokens, 0, &bytes);
         self.record(|plan| &plan.embed)?;
         self.recording.iter_mut().for_each(|dispatch| dispatch.grid[1] = tokens.len() as u32);
         Ok(())
@@ -468,17 +478,30 @@ impl Backend for WebGpuBackend {
         Ok(&self.host_logits)
     }
 
+    fn start_sampling(&mut self, sampling: &Sampling) -> Result<bool> {
+        self.start_on_device(sampling)
+    }
+
+    async fn next_sampled(&mut self) -> Result<Sampled> {
+        self.next_on_device().await
+    }
+
+    fn stop_sampling(&mut self) {
+        self.stop_on_device();
+    }
+
     fn dispatches_per_token(&self) -> usize {
-        self.model
-            .as_ref()
-            .map_or(0, |model| model.plan.embed.len() + 5 * model.plan.layers.len() + model.plan.head.len())
+        self.model.as_ref().map_or(0, |model| {
+            let sampler = model.sampler.as_ref().map_or(0, |sampler| sampler.dispatches.len());
+            model.plan.embed.len() + 5 * model.plan.layers.len() + model.plan.head.len() + sampler
+        })
     }
 
     fn memory(&self) -> Memory {
         self.model.as_ref().map_or(Memory::default(), |model| Memory {
             weights: model.weights.bytes,
             kv_cache: model.cache.bytes(),
-            scratch: model.buffers.bytes(),
+            scratch: model.buffers.bytes() + model.sampler.as_ref().map_or(0, Sampler::bytes),
         })
     }
 

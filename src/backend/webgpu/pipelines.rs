@@ -87,6 +87,7 @@ impl Kernel {
             .zip(buffers)
             .map(|(&binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
             .collect();
+        gpu.count(|counts| counts.bind_groups += 1);
         let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(self.name),
             layout: &self.layout,

@@ -58,6 +58,10 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "attention_batch",
     "stream_read",
     "peak",
+    "shared/sample_keys",
+    "shared/find_best",
+    "sample_chunks",
+    "sample",
 ];
 
 /// One permutation of one kernel.
