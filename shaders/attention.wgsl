@@ -9,7 +9,7 @@
 @group(0) @binding(2) var<storage, read> vectors: array<vec4f>;
 // [position][ROPE_DIM / 2] of (cos, sin)
 @group(0) @binding(3) var<storage, read> turns: array<vec2f>;
-// [position][kv_head][HEAD_ROOM] of halves
+// [position][kv_head] of rows
 @group(0) @binding(4) var<storage, read_write> keys: array<vec4u>;
 @group(0) @binding(5) var<storage, read_write> values: array<u32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
@@ -17,20 +17,21 @@
 const TILE_KEYS: u32 = 32u;
 const WORDS: u32 = HEAD_ROOM / 2u;
 
-// Queries of the group, then the new key; the room beyond HEAD_DIM is zero.
-var<workgroup> heads: array<f32, (GROUP + 1u) * HEAD_ROOM>;
+// Queries of the group, then the new key and value; the room beyond HEAD_DIM is zero.
+var<workgroup> heads: array<f32, (GROUP + 2u) * HEAD_ROOM>;
 var<workgroup> scores: array<f32, GROUP * TILE_KEYS>;
 var<workgroup> sums: array<vec2f, GROUP * WORDS>;
 // Of each query: highest score, sum of exponentials, what the sums so far shrink by.
 var<workgroup> stats: array<vec3f, GROUP>;
 
 fn load(kv_head: u32, position: u32, t: u32) {
-    for (var i = t; i < (GROUP + 1u) * HEAD_ROOM; i += WG) {
+    for (var i = t; i < (GROUP + 2u) * HEAD_ROOM; i += WG) {
         let head = i / HEAD_ROOM;
         let d = i % HEAD_ROOM;
         var x = 0.0;
         if (d < HEAD_DIM) {
-            let at = select(HEADS + kv_head, kv_head * GROUP + head, head < GROUP);
+            let key_or_value = HEADS + kv_head + (head - GROUP) * KV_HEADS;
+            let at = select(key_or_value, kv_head * GROUP + head, head < GROUP);
             x = qkv[at * HEAD_DIM + d];
         }
         heads[i] = x;
@@ -65,35 +66,31 @@ fn load(kv_head: u32, position: u32, t: u32) {
 #endif
 }
 
-fn key_value_into_cache(kv_head: u32, position: u32, t: u32) {
-    let row = position * KV_HEADS + kv_head;
-    for (var i = t; i < WORDS; i += WG) {
-        let d = 2u * i;
-        let at = (HEADS + KV_HEADS + kv_head) * HEAD_DIM + d;
-        let low = select(0.0, qkv[at], d < HEAD_DIM);
-        let high = select(0.0, qkv[at + 1u], d + 1u < HEAD_DIM);
-        values[row * WORDS + i] = pack2x16float(vec2f(low, high));
-    }
-    for (var i = t; i < HEAD_ROOM / 8u; i += WG) {
-        let at = GROUP * HEAD_ROOM + 8u * i;
-        keys[row * (HEAD_ROOM / 8u) + i] = vec4u(
-            pack2x16float(vec2f(heads[at], heads[at + 1u])),
-            pack2x16float(vec2f(heads[at + 2u], heads[at + 3u])),
-            pack2x16float(vec2f(heads[at + 4u], heads[at + 5u])),
-            pack2x16float(vec2f(heads[at + 6u], heads[at + 7u])),
-        );
-    }
+fn element(i: u32) -> f32 {
+    return heads[i];
 }
+
+#import shared/kv_write
 
 fn score(query: u32, row: u32) -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < HEAD_ROOM / 8u; i += 1u) {
-        let k = keys[row * (HEAD_ROOM / 8u) + i];
+        let k = key8(row, i);
         let q = query * HEAD_ROOM + 8u * i;
-        sum += dot(vec4f(unpack2x16float(k.x), unpack2x16float(k.y)), vec4f(heads[q], heads[q + 1u], heads[q + 2u], heads[q + 3u]));
-        sum += dot(vec4f(unpack2x16float(k.z), unpack2x16float(k.w)), vec4f(heads[q + 4u], heads[q + 5u], heads[q + 6u], heads[q + 7u]));
+        sum += dot(k.a, vec4f(heads[q], heads[q + 1u], heads[q + 2u], heads[q + 3u]));
+        sum += dot(k.b, vec4f(heads[q + 4u], heads[q + 5u], heads[q + 6u], heads[q + 7u]));
     }
-    return sum * ATTENTION_SCALE;
+    return sum * ATTENTION_SCALE * key_scale(row);
+}
+
+// Elements 2i and 2i+1 of a value.
+fn value2(row: u32, i: u32) -> vec2f {
+#ifdef KV_INT8
+    let bytes = signed_bytes(values[row * VALUE_WORDS + i / 2u]);
+    return bitcast<f32>(values[row * VALUE_WORDS + HEAD_ROOM / 4u]) * select(bytes.xy, bytes.zw, i % 2u == 1u);
+#else
+    return unpack2x16float(values[row * VALUE_WORDS + i]);
+#endif
 }
 
 @compute @workgroup_size(WG)
@@ -110,7 +107,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 
     load(kv_head, position, t);
     if (end == positions && begin < end) {
-        key_value_into_cache(kv_head, position, t);
+        keep_key(position * KV_HEADS + kv_head, GROUP * HEAD_ROOM, t);
+        keep_value(position * KV_HEADS + kv_head, (GROUP + 1u) * HEAD_ROOM, t);
     }
     for (var i = t; i < GROUP * WORDS; i += WG) {
         sums[i] = vec2f();
@@ -161,8 +159,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
             let word = i % WORDS;
             var sum = sums[i] * stats[q].z;
             for (var p = 0u; p < count; p += 1u) {
-                let v = values[((tile + p) * KV_HEADS + kv_head) * WORDS + word];
-                sum += scores[q * TILE_KEYS + p] * unpack2x16float(v);
+                sum += scores[q * TILE_KEYS + p] * value2((tile + p) * KV_HEADS + kv_head, word);
             }
             sums[i] = sum;
         }

@@ -3,9 +3,13 @@
 #import shared/state
 // [token][QKV_STRIDE]
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;
-// [position][kv_head][HEAD_ROOM] of halves
+// [position][kv_head] of rows
 @group(0) @binding(2) var<storage, read> keys: array<vec4u>;
+#ifdef KV_INT8
+@group(0) @binding(3) var<storage, read> values: array<u32>;
+#else
 @group(0) @binding(3) var<storage, read> values: array<vec2u>;
+#endif
 // [token][STRIDE]
 @group(0) @binding(4) var<storage, read_write> attended: array<f32>;
 
@@ -36,14 +40,27 @@ fn load(head: u32, first: u32, t: u32) {
     }
 }
 
+#import shared/kv_read
+
+// Elements 4i..4i+4 of a value.
+fn value4(row: u32, i: u32) -> vec4f {
+#ifdef KV_INT8
+    let scale = bitcast<f32>(values[row * VALUE_WORDS + HEAD_ROOM / 4u]);
+    return scale * signed_bytes(values[row * VALUE_WORDS + i]);
+#else
+    let packed = values[row * QUADS + i];
+    return vec4f(unpack2x16float(packed.x), unpack2x16float(packed.y));
+#endif
+}
+
 // Of one key with four queries.
 fn score(row: u32, query: u32) -> vec4f {
     var sum = vec4f();
     let q0 = query * QUADS;
     for (var i = 0u; i < HEAD_ROOM / 8u; i += 1u) {
-        let k = keys[row * (HEAD_ROOM / 8u) + i];
-        let a = vec4f(unpack2x16float(k.x), unpack2x16float(k.y));
-        let b = vec4f(unpack2x16float(k.z), unpack2x16float(k.w));
+        let k = key8(row, i);
+        let a = k.a;
+        let b = k.b;
         let q = q0 + 2u * i;
         sum += vec4f(
             dot(a, queries[q]) + dot(b, queries[q + 1u]),
@@ -52,7 +69,7 @@ fn score(row: u32, query: u32) -> vec4f {
             dot(a, queries[q + 3u * QUADS]) + dot(b, queries[q + 3u * QUADS + 1u]),
         );
     }
-    return sum;
+    return sum * key_scale(row);
 }
 
 // Whether the query at `position` sees the key at `at`.
@@ -148,8 +165,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
         sum3 *= stats[query4 + 3u].z;
         let count = min(TILE_KEYS, end - tile);
         for (var key = 0u; key < count; key += 1u) {
-            let packed = values[((tile + key) * KV_HEADS + kv_head) * QUADS + quad];
-            let v = vec4f(unpack2x16float(packed.x), unpack2x16float(packed.y));
+            let v = value4((tile + key) * KV_HEADS + kv_head, quad);
             let at = key * PITCH + query4;
             sum0 += scores[at] * v;
             sum1 += scores[at + 1u] * v;

@@ -8,12 +8,18 @@
 @group(0) @binding(2) var<storage, read> vectors: array<vec4f>;
 // [position][ROPE_DIM / 2] of (cos, sin)
 @group(0) @binding(3) var<storage, read> turns: array<vec2f>;
-// [position][kv_head][HEAD_ROOM] of halves
+// [position][kv_head] of rows
 @group(0) @binding(4) var<storage, read_write> keys: array<vec4u>;
 @group(0) @binding(5) var<storage, read_write> values: array<u32>;
 
 // The room beyond HEAD_DIM is zero.
 var<workgroup> elements: array<f32, HEAD_ROOM>;
+
+fn element(i: u32) -> f32 {
+    return elements[i];
+}
+
+#import shared/kv_write
 
 fn norm(vector: u32, t: u32) {
     var sum = 0.0;
@@ -35,10 +41,6 @@ fn turn(position: u32, t: u32) {
         elements[pair.y] = turned.y;
     }
     workgroupBarrier();
-}
-
-fn two(i: u32) -> u32 {
-    return pack2x16float(vec2f(elements[2u * i], elements[2u * i + 1u]));
 }
 
 @compute @workgroup_size(WG)
@@ -74,14 +76,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
             qkv[first + d] = elements[d];
         }
     } else if (head < HEADS + KV_HEADS) {
-        let row = (position * KV_HEADS + head - HEADS) * (HEAD_ROOM / 8u);
-        for (var i = t; i < HEAD_ROOM / 8u; i += WG) {
-            keys[row + i] = vec4u(two(4u * i), two(4u * i + 1u), two(4u * i + 2u), two(4u * i + 3u));
-        }
+        keep_key(position * KV_HEADS + head - HEADS, 0u, t);
     } else {
-        let row = (position * KV_HEADS + head - HEADS - KV_HEADS) * (HEAD_ROOM / 2u);
-        for (var i = t; i < HEAD_ROOM / 2u; i += WG) {
-            values[row + i] = two(i);
-        }
+        keep_value(position * KV_HEADS + head - HEADS - KV_HEADS, 0u, t);
     }
 }

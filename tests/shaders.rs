@@ -75,9 +75,9 @@ fn switched(recorded: &Permutation) -> Vec<Permutation> {
         "qkv" => &["BIAS"],
         "gate_up" => &["GELU"],
         "matmul" if gated => &["GELU"],
-        "rope_kv" => &["BIAS", "QK_NORM", "ROPE", "ROPE_HALVES"],
-        "attention" => &["QK_NORM", "ROPE", "ROPE_HALVES", "WINDOW_SIZE"],
-        "attention_batch" => &["WINDOW_SIZE"],
+        "rope_kv" => &["BIAS", "QK_NORM", "ROPE", "ROPE_HALVES", "KV_INT8"],
+        "attention" => &["QK_NORM", "ROPE", "ROPE_HALVES", "WINDOW_SIZE", "KV_INT8"],
+        "attention_batch" => &["WINDOW_SIZE", "KV_INT8"],
         _ => &[],
     };
     (0..1 << switches.len())

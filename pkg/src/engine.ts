@@ -41,8 +41,9 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
 }
 
 function checkOptions(options: EngineOptions): void {
-  const { backend = "auto", contextLength } = options;
+  const { backend = "auto", kvCache = "f16", contextLength } = options;
   if (!["auto", "webgpu", "cpu"].includes(backend)) throw badRequest("backend", 'must be "auto", "webgpu" or "cpu"');
+  if (!["f16", "int8"].includes(kvCache)) throw badRequest("kvCache", 'must be "f16" or "int8"');
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0)) {
     throw badRequest("contextLength", "must be a positive integer");
   }

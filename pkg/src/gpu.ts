@@ -12,6 +12,7 @@ export interface GpuOptions {
   packedDot: boolean;
   adapter: string;
   tuning?: Tuning;
+  kvInt8?: boolean;
   sabotage?: string;
   bindingLimit?: number;
 }

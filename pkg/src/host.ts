@@ -40,8 +40,8 @@ export class Host {
       e.preventDefault();
       this.#crash(e.message || "its script could not be loaded; check that worker.js is served beside index.js, or pass { worker }");
     };
-    const { contextLength, backend = "auto", testing } = options;
-    const load: ToWorker = { type: "load", parts, wasm: wasmUrls(options.wasmUrl), contextLength, backend, testing };
+    const { contextLength, kvCache, backend = "auto", testing } = options;
+    const load: ToWorker = { type: "load", parts, wasm: wasmUrls(options.wasmUrl), contextLength, kvCache, backend, testing };
     this.#worker.postMessage(load, transfer);
   }
 

@@ -121,7 +121,7 @@ export class Loader {
   async #startOnGpu({ options, software }: Gpu): Promise<void> {
     const tune = this.message.testing?.tune ?? !software;
     const tuning = tune ? await recall(options.adapter) : undefined;
-    await this.#start({ backend: "webgpu", gpu: { ...options, tuning }, tune });
+    await this.#start({ backend: "webgpu", gpu: { ...options, tuning, kvInt8: this.message.kvCache === "int8" }, tune });
     if (tune) await keep(options.adapter, this.engine.tuning() as Tuning);
   }
 

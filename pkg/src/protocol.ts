@@ -26,7 +26,7 @@ export interface EngineRequest {
 }
 
 export type ToWorker =
-  | { type: "load"; parts: Part[]; wasm: WasmUrls; contextLength?: number; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
+  | { type: "load"; parts: Part[]; wasm: WasmUrls; contextLength?: number; kvCache?: EngineOptions["kvCache"]; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
   /** Answers "reopen": the model's parts once more, or why not. */
   | { type: "parts"; parts: Part[] }
   | { type: "unreadable"; error: ErrorData }

@@ -24,6 +24,8 @@ export interface EngineOptions {
   backend?: "auto" | "webgpu" | "cpu";
   /** Default: min(the model's, 4096). */
   contextLength?: number;
+  /** Of keys and values on a GPU. "int8" takes a little over half the memory of "f16", for long contexts. */
+  kvCache?: "f16" | "int8";
   /**
    * For the download, e.g. `{ Authorization: "Bearer ..." }`. Sent to the given URL's origin only: a browser drops
    * Authorization when a redirect leaves the origin, and a redirect with any other header is refused.

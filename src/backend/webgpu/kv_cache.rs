@@ -1,5 +1,5 @@
-//! Keys and values of every layer, as halves, `[position][kv_head][HEAD_ROOM]`; and the rotary turns of every position.
-//! Grown by doubling without losing content.
+//! Keys and values of every layer, `[position][kv_head]` of rows: halves, or signed bytes and their scale
+//! (`shaders/shared/kv_read.wgsl`). Grown by doubling without losing content.
 
 use super::device::Gpu;
 use crate::Result;
@@ -19,14 +19,17 @@ pub struct KvCache {
     position_bytes: u64,
 }
 
-/// A head's elements in the cache: whole quads of halves.
+/// A head's elements in the cache: whole quads, even of bytes.
 pub fn head_room(spec: &DecoderSpec) -> usize {
-    spec.head_dim.next_multiple_of(8)
+    spec.head_dim.next_multiple_of(16)
 }
 
 impl KvCache {
     pub fn new(gpu: &Gpu, spec: &DecoderSpec) -> Result<KvCache> {
-        let position_bytes = (spec.kv_heads * head_room(spec) * 2) as u64;
+        let room = head_room(spec);
+        // Behind the bytes a quad, whose first word is their scale.
+        let row_bytes = if gpu.options.kv_int8 { room + 16 } else { 2 * room };
+        let position_bytes = (spec.kv_heads * row_bytes) as u64;
         let mut cache = KvCache { keys: Vec::new(), values: Vec::new(), capacity: 0, len: 0, position_bytes };
         cache.resize(gpu, spec, FIRST_CAPACITY.min(spec.context_length))?;
         Ok(cache)

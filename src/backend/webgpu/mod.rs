@@ -336,7 +336,7 @@ fn supported(spec: &DecoderSpec) -> Result<()> {
         return refuse(format!("heads of {} elements", spec.head_dim));
     }
     // Queries and sums of a group of heads stay in 16 KiB of workgroup memory.
-    if (2 * group + 1) * head_room(spec) > 3584 {
+    if (2 * group + 2) * head_room(spec) > 3584 {
         return refuse(format!("{group} query heads of {} elements to one key", spec.head_dim));
     }
     Ok(())

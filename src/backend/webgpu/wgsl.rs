@@ -23,6 +23,8 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "shared/partials",
     "shared/activation",
     "shared/rope",
+    "shared/kv_read",
+    "shared/kv_write",
     "quant/common",
     "quant/ints",
     "quant/floats",

@@ -48,12 +48,21 @@ struct ModelOptions {
     /// On a GPU: measure the variants of its kernels while loading, for about a second
     #[arg(long)]
     tune: bool,
+    /// Keys and values on a GPU; int8 takes a little over half the memory
+    #[arg(long, value_enum, default_value = "f16")]
+    kv_cache: KvCache,
     /// So far the engine runs on one thread, whatever is asked for
     #[arg(long)]
     threads: Option<usize>,
     /// Tokens of prompt and answer together [default: the model's, at most 4096]
     #[arg(long)]
     context_length: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum KvCache {
+    F16,
+    Int8,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -74,7 +83,8 @@ impl ModelOptions {
             #[cfg(feature = "webgpu")]
             Backend::Webgpu => {
                 let tune = self.tune.then_some(LoadOptions::default().clock);
-                let gpu = GpuOptions { arithmetic: self.arithmetic.clone(), tune, ..GpuOptions::default() };
+                let kv_int8 = self.kv_cache == KvCache::Int8;
+                let gpu = GpuOptions { arithmetic: self.arithmetic.clone(), tune, kv_int8, ..GpuOptions::default() };
                 Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &gpu).await?)))
             }
             #[cfg(not(feature = "webgpu"))]
