@@ -13,8 +13,8 @@ use crate::Result;
 const BATCH_MS: f64 = 400.0;
 const SUBMISSION_MS: f64 = 25.0;
 /// Tokens of the first batch, when nothing is known; and the fewest, which take less time each together than alone.
-const FIRST: usize = 64;
-const FEWEST: usize = 8;
+const FIRST: usize = 32;
+const FEWEST: usize = 16;
 /// Batches begin at most so many times larger than the last one.
 const GROWTH: usize = 4;
 
@@ -51,6 +51,12 @@ impl Pace {
         self.tokens
     }
 
+    /// Batches that may be queued while the next is encoded: none where they are, or may be, slow, for an abort waits for
+    /// them.
+    fn ahead(&self) -> usize {
+        usize::from(self.ms_per_token.is_some_and(|ms| ms * self.tokens as f64 <= BATCH_MS))
+    }
+
     /// How many submissions a batch should be cut into; about one a layer while nothing is known.
     pub fn submissions(&self, tokens: usize, layers: usize) -> usize {
         let needed = |ms: f64| (ms * tokens as f64 / SUBMISSION_MS).ceil() as usize;
@@ -79,9 +85,9 @@ impl Pace {
         });
     }
 
-    /// Waits until at most one batch is under way. Errors: whatever failed on the device.
+    /// Waits until so few batches are under way. Errors: whatever failed on the device.
     pub async fn catch_up(&mut self, gpu: &Gpu) -> Result<()> {
-        while self.running.len() > 1 {
+        while self.running.len() > self.ahead() {
             let Some(first) = self.running.pop_front() else { break };
             #[cfg(not(target_arch = "wasm32"))]
             let _ = gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(first.index), timeout: None });
@@ -120,10 +126,10 @@ mod tests {
     #[test]
     fn batches_follow_the_time_they_take() {
         let mut pace = Pace::new(512);
-        assert_eq!((pace.tokens(), pace.submissions(64, 30)), (64, 30));
-        pace.learn(64, 10.0);
-        assert_eq!((pace.tokens(), pace.submissions(256, 30)), (256, 2));
-        pace.learn(256, 40.0);
+        assert_eq!((pace.tokens(), pace.submissions(32, 30), pace.ahead()), (32, 30, 0));
+        pace.learn(32, 5.0);
+        assert_eq!((pace.tokens(), pace.submissions(128, 30), pace.ahead()), (128, 1, 1));
+        pace.learn(128, 20.0);
         assert_eq!(pace.tokens(), 512);
         // The rest of a prompt.
         pace.learn(3, 20.0);
@@ -131,7 +137,7 @@ mod tests {
         pace.learn(512, 1600.0);
         assert_eq!((pace.tokens(), pace.submissions(128, 30)), (128, 16));
         pace.learn(128, 40_000.0);
-        assert_eq!(pace.tokens(), FEWEST);
+        assert_eq!((pace.tokens(), pace.ahead()), (FEWEST, 0));
         assert_eq!(Pace::new(1).tokens(), 1);
     }
 }
