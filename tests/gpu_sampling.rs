@@ -76,7 +76,7 @@ impl Random {
             // Ties.
             0 => logits.iter_mut().for_each(|x| *x = x.round()),
             1 => {
-                let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 1e30, -1e30, 1e-40];
+                let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 1e3, -1e3, 1e-40];
                 for _ in 0..=self.below(vocab) / 2 {
                     let at = self.below(vocab);
                     logits[at] = self.of(&odd);

@@ -11,8 +11,8 @@ use super::{Batch, Model, WebGpuBackend, not_loaded};
 use crate::backend::sampling::{PENALTY_WINDOW, Sampled, Sampling};
 use crate::{Error, Result};
 
-/// Threads of a workgroup.
-const WORKGROUP: usize = 256;
+/// Threads of a workgroup, at least one a candidate. (256 cost lavapipe a millisecond more: barriers.)
+const WORKGROUP: usize = 128;
 /// Logits of a workgroup of `sample_chunks`, and how many such `sample` can sort.
 const CHUNK: usize = 512;
 const MAX_CHUNKS: usize = 1024;
