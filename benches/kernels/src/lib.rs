@@ -10,6 +10,7 @@ use kinglet::backend::spec::*;
 use kinglet::backend::{Backend, HeadRows, LayerSlot, Slot};
 use kinglet::formats::Format;
 use kinglet::model::decoder;
+use pollster::block_on;
 
 struct Product {
     /// Copies, so that a pass over them reads memory and not the caches.
@@ -124,7 +125,7 @@ pub extern "C" fn model(
         let raw = rows(format, piece, cols);
         for first in (0..count).step_by(piece) {
             let raw = &raw[..format.row_bytes(cols) * piece.min(count - first)];
-            backend.upload(slot, first, raw).expect("whole rows");
+            block_on(backend.upload(slot, first, raw)).expect("whole rows");
         }
     };
     let (format, kv) = (format(ggml), kv_heads * head_dim);
@@ -143,7 +144,7 @@ pub extern "C" fn model(
     }
     add(Slot::TokenEmbedding, format, vocab, hidden);
     add(Slot::OutputNorm, Format::F32, 1, hidden);
-    backend.finish().expect("all tensors are there");
+    block_on(backend.finish()).expect("all tensors are there");
     let bytes = backend.memory().weights;
     MODEL.with_borrow_mut(|m| *m = Some(backend));
     bytes as f64

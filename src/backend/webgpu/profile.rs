@@ -48,12 +48,16 @@ impl WebGpuBackend {
     /// One token at `position`, whose cache is taken as it is.
     pub async fn profile(&mut self, position: usize) -> Result<Profile> {
         self.grow(position + 1)?;
-        self.write_state(position, 1, 0)?;
         let gpu = &self.gpu;
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
-        let dispatches = one_token(&model.plan, position);
+        let mut dispatches = one_token(&model.plan, position);
+        if let Some(sampler) = &model.sampler {
+            dispatches.extend_from_slice(&sampler.dispatches);
+        }
         let (mut encode, mut submit) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
+            // The sampler moves on.
+            self.write_state(position, 1, 0)?;
             let start = Instant::now();
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -68,6 +72,7 @@ impl WebGpuBackend {
         let mut rounds = Vec::new();
         if gpu.capabilities.timestamps {
             for _ in 0..ROUNDS {
+                self.write_state(position, 1, 0)?;
                 rounds.push(timed(gpu, &dispatches).await?);
             }
         }
