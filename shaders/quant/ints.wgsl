@@ -14,10 +14,12 @@ fn FMT_product(row: u32, block: u32, t: u32) -> f32 {
     let q = FMT_quants(row, block);
     let s = FMT_scales(row, block);
 #ifdef DOT
-    let a = tile_x[2u * t];
-    let b = tile_x[2u * t + 1u];
-    let low = dot4I8Packed(q.a.x, a.x) + dot4I8Packed(q.a.y, a.y) + dot4I8Packed(q.a.z, a.z) + dot4I8Packed(q.a.w, a.w);
-    let high = dot4I8Packed(q.b.x, b.x) + dot4I8Packed(q.b.y, b.y) + dot4I8Packed(q.b.z, b.z) + dot4I8Packed(q.b.w, b.w);
+    let a = tile_x[4u * t];
+    let b = tile_x[4u * t + 1u];
+    let c = tile_x[4u * t + 2u];
+    let d = tile_x[4u * t + 3u];
+    let low = dot4I8Packed(q.a.x, a.x) + dot4I8Packed(q.a.y, a.y) + dot4I8Packed(q.a.z, b.x) + dot4I8Packed(q.a.w, b.y);
+    let high = dot4I8Packed(q.b.x, c.x) + dot4I8Packed(q.b.y, c.y) + dot4I8Packed(q.b.z, d.x) + dot4I8Packed(q.b.w, d.y);
     let x = tile_scale[t];
     return x.x * (s.x * f32(low) + s.y * f32(high) + s.z * x.y);
 #else

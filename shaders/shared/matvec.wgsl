@@ -4,8 +4,8 @@
 #import quant/common
 
 #ifdef DOT
-// Signed bytes, 32 in two quads.
-var<workgroup> tile_x: array<vec4u, 2u * TILE>;
+// Signed bytes, eight in a pair: what one thread writes, for components of one vector may not be written by two.
+var<workgroup> tile_x: array<vec2u, 4u * TILE>;
 #else
 var<workgroup> tile_x: array<vec4f, 8u * TILE>;
 #endif
@@ -40,15 +40,7 @@ fn load_tile(first: u32, count: u32, t: u32) {
         let both = vec4f(i0 + i1);
         quarter[t] = both.x + both.y + both.z + both.w;
         if (b < count) {
-            let at = 2u * b + q / 2u;
-            let packed = vec2u(pack(i0), pack(i1));
-            if (q % 2u == 0u) {
-                tile_x[at].x = packed.x;
-                tile_x[at].y = packed.y;
-            } else {
-                tile_x[at].z = packed.x;
-                tile_x[at].w = packed.y;
-            }
+            tile_x[4u * b + q] = vec2u(pack(i0), pack(i1));
         }
         workgroupBarrier();
         if (q == 0u && b < count) {

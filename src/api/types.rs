@@ -15,6 +15,11 @@ extern "C" {
     fn now() -> f64;
 }
 
+/// Milliseconds.
+fn clock() -> f64 {
+    now()
+}
+
 /// The visitor's.
 fn wall_clock() -> Option<i64> {
     let now = js_sys::Date::new_0();
@@ -48,13 +53,13 @@ pub enum JsBackend {
 
 impl JsLoadOptions {
     pub fn gpu(&self) -> GpuOptions {
-        let tune: Option<fn() -> f64> = if self.tune { Some(|| now()) } else { None };
-        GpuOptions { tune, clock: Some(|| now()), ..self.gpu.clone() }
+        let tune = self.tune.then_some(clock as fn() -> f64);
+        GpuOptions { tune, clock: Some(clock), ..self.gpu.clone() }
     }
 
     pub fn session(&self) -> LoadOptions {
         let context_length = self.context_length;
-        LoadOptions { context_length, clock: || now(), wall_clock, ..LoadOptions::default() }
+        LoadOptions { context_length, clock, wall_clock, ..LoadOptions::default() }
     }
 }
 

@@ -4,6 +4,7 @@
 //! and how it fails, `wgsl` links kernels, `pipelines` compiles them, `tune` chooses variants, `weights` repacks tensors.
 
 mod autotune;
+mod buffers;
 pub mod device;
 mod kv_cache;
 mod pace;
@@ -18,16 +19,17 @@ mod tune;
 mod weights;
 pub mod wgsl;
 
-use super::spec::{LayerKind, Rope};
+use super::spec::Rope;
 use super::{Backend, DecoderSpec, HeadRows, Memory, Sampled, Sampling, Slot, TensorShape};
 use crate::formats::Format;
 use crate::{Error, Result};
+use buffers::Buffers;
 pub use device::{Counts, Gpu, GpuOptions};
-use kv_cache::{KvCache, head_room};
+use kv_cache::KvCache;
 use pace::Pace;
 use pipelines::{Dispatch, Pipelines};
-use plan::{LayerPlan, MAX_SPLITS, Plan, Planner, split_count};
-use prefill::{AllRows, Batched, LayerBatch, batch_room};
+use plan::{LayerPlan, Plan, Planner, split_count, supported};
+use prefill::{AllRows, Batched, LayerBatch};
 use sample::Sampler;
 use selftest::SelfTest;
 pub use tune::Tuning;
@@ -68,71 +70,6 @@ struct Batch {
     start: usize,
     tokens: usize,
     head_rows: usize,
-}
-
-/// Scratch; rows are padded to whole blocks, and the padding stays zero.
-pub struct Buffers {
-    /// See `shared/state.wgsl`.
-    pub state: wgpu::Buffer,
-    /// Of the batch.
-    pub tokens: wgpu::Buffer,
-    pub residual: wgpu::Buffer,
-    pub qkv: wgpu::Buffer,
-    pub partials: wgpu::Buffer,
-    pub gated: wgpu::Buffer,
-    /// Tokens that a batch may have.
-    pub room: usize,
-    /// Of a batch: what its attention found, and the inputs of the next product (`panel.wgsl`).
-    pub attended: wgpu::Buffer,
-    pub panel: wgpu::Buffer,
-    pub panel_scales: wgpu::Buffer,
-    pub logits: wgpu::Buffer,
-    /// `[position][ROPE_DIM / 2]` of (cos, sin), as many positions as the cache has room for.
-    pub global_turns: wgpu::Buffer,
-    pub local_turns: Option<wgpu::Buffer>,
-}
-
-impl Buffers {
-    fn new(gpu: &Gpu, spec: &DecoderSpec) -> Result<Buffers> {
-        let padded = |width: usize| width.next_multiple_of(BLOCK);
-        let room = |label: &str, floats: usize| gpu.buffer(label, 4 * floats as u64);
-        let batch = batch_room(gpu.capabilities.binding_limit, spec);
-        let queries = padded(spec.heads * spec.head_dim);
-        let widest = padded(spec.hidden).max(queries).max(padded(spec.ffn));
-        Ok(Buffers {
-            state: room("state", 4)?,
-            tokens: room("tokens", batch)?,
-            residual: room("residual", batch * padded(spec.hidden))?,
-            qkv: room("qkv", batch * padded((spec.heads + 2 * spec.kv_heads) * spec.head_dim))?,
-            partials: room("partials", MAX_SPLITS * spec.heads * (head_room(spec) + 2))?,
-            gated: room("gated", batch * padded(spec.ffn))?,
-            room: batch,
-            attended: room("attended", batch * queries)?,
-            // Normed floats, or bytes of any input.
-            panel: room("panel", batch * padded(spec.hidden).max(widest / 4))?,
-            panel_scales: room("panel scales", batch * 2 * widest / BLOCK)?,
-            logits: room("logits", spec.vocab)?,
-            global_turns: room("turns", 0)?,
-            local_turns: None,
-        })
-    }
-
-    fn write_state(&self, gpu: &Gpu, position: usize, tokens: usize, last_row: usize) {
-        let state = [position, tokens, last_row, 0];
-        let bytes: Vec<u8> = state.iter().flat_map(|&n| (n as u32).to_le_bytes()).collect();
-        gpu.write(&self.state, 0, &bytes);
-    }
-
-    fn turns(&self, spec: &DecoderSpec, layer: usize) -> &wgpu::Buffer {
-        let local = spec.layer_kinds[layer] == LayerKind::Local;
-        self.local_turns.as_ref().filter(|_| local).unwrap_or(&self.global_turns)
-    }
-
-    fn bytes(&self) -> u64 {
-        let all = [&self.residual, &self.qkv, &self.partials, &self.gated, &self.logits, &self.global_turns];
-        let all = all.into_iter().chain([&self.attended, &self.panel, &self.panel_scales]);
-        all.chain(&self.local_turns).map(wgpu::Buffer::size).sum()
-    }
 }
 
 impl WebGpuBackend {
@@ -323,23 +260,6 @@ fn float(bytes: &[u8]) -> f32 {
 
 fn not_loaded() -> Error {
     Error::BadRequest("the model is not loaded yet".into())
-}
-
-/// What no kernel does yet.
-fn supported(spec: &DecoderSpec) -> Result<()> {
-    let group = spec.heads / spec.kv_heads;
-    let refuse = |why: String| Err(Error::UnsupportedOnGpu(why));
-    if spec.post_norms {
-        return refuse("norms after attention".into());
-    }
-    if !spec.head_dim.is_multiple_of(4) {
-        return refuse(format!("heads of {} elements", spec.head_dim));
-    }
-    // Queries and sums of a group of heads stay in 16 KiB of workgroup memory.
-    if (2 * group + 2) * head_room(spec) > 3584 {
-        return refuse(format!("{group} query heads of {} elements to one key", spec.head_dim));
-    }
-    Ok(())
 }
 
 impl Backend for WebGpuBackend {

@@ -1,15 +1,15 @@
 //! The recorded plan: every dispatch of one token, made once and replayed. Only the attention's grid follows the position.
 
-use super::Buffers;
+use super::buffers::Buffers;
 use super::device::Gpu;
 use super::kv_cache::{KvCache, head_room};
 use super::pipelines::{Dispatch, Pipelines};
 use super::tune::{Shape, choose};
 use super::weights::{GpuWeights, Group};
 use super::wgsl::Permutation;
-use crate::Result;
 use crate::backend::DecoderSpec;
 use crate::backend::spec::{Activation, LayerKind, RopePairs};
+use crate::{Error, Result};
 
 /// The most parts that attention over a context is split into, and the positions that a part has at least.
 pub const MAX_SPLITS: usize = 16;
@@ -225,4 +225,21 @@ impl Product {
     pub fn least_rows(self) -> usize {
         if matches!(self, Product::GateUp(_)) { 2 } else { 1 }
     }
+}
+
+/// What no kernel does yet.
+pub fn supported(spec: &DecoderSpec) -> Result<()> {
+    let group = spec.heads / spec.kv_heads;
+    let refuse = |why: String| Err(Error::UnsupportedOnGpu(why));
+    if spec.post_norms {
+        return refuse("norms after attention".into());
+    }
+    if !spec.head_dim.is_multiple_of(4) {
+        return refuse(format!("heads of {} elements", spec.head_dim));
+    }
+    // Queries and sums of a group of heads stay in 16 KiB of workgroup memory.
+    if (2 * group + 2) * head_room(spec) > 3584 {
+        return refuse(format!("{group} query heads of {} elements to one key", spec.head_dim));
+    }
+    Ok(())
 }

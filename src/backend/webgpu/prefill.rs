@@ -1,6 +1,6 @@
 //! The batch plan: every dispatch of a prompt's batch, made once. Only the grids follow the number of tokens.
 
-use super::Buffers;
+use super::buffers::Buffers;
 use super::pipelines::Dispatch;
 use super::plan::Planner;
 use super::tune::{Arithmetic, Tile, choose_tile};
@@ -200,7 +200,7 @@ impl Planner<'_> {
 
     fn attention_batch(&mut self, layer: usize) -> Batched {
         let (gpu, buffers, spec) = (self.gpu, self.buffers, self.spec);
-        let room = super::head_room(spec);
+        let room = super::kv_cache::head_room(spec);
         // Queries as floats take 8 KiB of workgroup memory, and a thread has sixteen elements of their outputs.
         let queries = (2048 / room / 4 * 4).clamp(4, 32);
         let permutation = self
