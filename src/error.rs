@@ -78,7 +78,9 @@ pub enum Error {
     ContextExceeded { prompt: usize, context: usize },
 
     /// No adapter, or no device of it: why.
-    #[error("WebGPU cannot be used: {0}; use backend \"cpu\", or a browser and driver with WebGPU")]
+    #[error(
+        "WebGPU cannot be used: {0}; use the CPU (backend: \"cpu\", --backend cpu), or a browser and driver with WebGPU"
+    )]
     NoWebGpu(String),
 
     /// The model has something that only the CPU backend does.

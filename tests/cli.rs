@@ -1,5 +1,8 @@
 //! The command line as a user meets it: real processes, real files.
 
+#[path = "common/gpu.rs"]
+mod gpu;
+
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -144,7 +147,6 @@ fn errors_are_one_line_and_exit_code_one() {
     assert_fails(&["run", file!(), "--prompt", "a"], "", &["not a GGUF model"]);
     assert_fails(&["run", &model, "--prompt", &long, "--max-tokens", "4"], "", &["context holds 256"]);
     assert_fails(&["run", &model, "--prompt", "a", "--temperature=-1"], "", &["temperature"]);
-    assert_fails(&["run", &model, "--prompt", "a", "--backend", "webgpu"], "", &["WebGPU"]);
     assert_fails(&["run", &model, "--prompt", "a", "--context-length", "0"], "", &["contextLength"]);
     assert_fails(
         &["logits", &model, "--tokens", "1,320", "--out", concat!(env!("CARGO_TARGET_TMPDIR"), "/unused")],
@@ -153,6 +155,45 @@ fn errors_are_one_line_and_exit_code_one() {
     );
     assert_fails(&["bench", &model, "-n", "1"], "", &["-n"]);
     assert_fails(&["tokenize", "no-such-file"], "", &["no-such-file"]);
+}
+
+#[test]
+fn the_gpu_answers_as_the_cpu_does_and_shows_where_time_goes() {
+    if gpu::gpu().is_none() {
+        return;
+    }
+    let model = model("f32");
+    let args =
+        ["run", &model, "--prompt", "the day", "--max-tokens", "24", "--temperature", "0", "--ignore-eos", "--json"];
+    let [cpu, webgpu] = ["cpu", "webgpu"].map(|backend| {
+        let json = stdout(&[&args[..], &["--backend", backend]].concat(), "");
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["backend"], backend);
+        json["ids"].clone()
+    });
+    assert_eq!(cpu, webgpu);
+    let report =
+        stdout(&["bench", &model, "--backend", "webgpu", "--tune", "-p", "8", "-n", "8", "-r", "1", "--json"], "");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let profile = &report["profile"];
+    let kernels: Vec<&str> =
+        profile["kernels"].as_array().unwrap().iter().map(|k| k["name"].as_str().unwrap()).collect();
+    for kernel in ["embed", "qkv", "attention", "attention_out", "gate_up", "down", "head", "sample_chunks", "sample"] {
+        assert!(kernels.contains(&kernel), "{kernel} is missing in {kernels:?}");
+    }
+    assert!(profile["streamReadGigabytesPerSecond"].as_f64().unwrap() > 0.0, "{profile}");
+}
+
+#[test]
+fn without_a_gpu_the_message_says_what_to_do() {
+    let mut command = kinglet(&["run", &model("f32"), "--prompt", "a", "--backend", "webgpu"]);
+    // No driver where Vulkan looks for them.
+    let output = command.env("VK_DRIVER_FILES", "none").env("VK_ICD_FILENAMES", "none").output().unwrap();
+    if cfg!(target_os = "linux") {
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("WebGPU cannot be used") && message.contains("--backend cpu"), "{message}");
+    }
 }
 
 #[test]
