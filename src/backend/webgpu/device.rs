@@ -260,7 +260,8 @@ impl Gpu {
         let Mapping { staging, bytes, .. } = mapping;
         let copied = match staging.slice(..bytes).get_mapped_range() {
             Ok(view) => view.to_vec(),
-            Err(e) => return Err(Error::DeviceLost(e.to_string())),
+            // Its own message is a page of the browser's.
+            Err(_) => return Err(Error::DeviceLost("a buffer could not be read back".into())),
         };
         staging.unmap();
         self.count(|counts| counts.bytes_read += bytes);
