@@ -1,0 +1,106 @@
+//! Every variant that the autotuner can pick answers like the others; what a stored result asks for and the device cannot
+//! do is passed over.
+
+#[path = "common/gpu.rs"]
+mod gpu;
+
+use gpu::gpu;
+use kinglet::backend::any::AnyBackend;
+use kinglet::backend::webgpu::{GpuOptions, Tuning, WebGpuBackend};
+use kinglet::backend::{Backend, DecoderSpec};
+use kinglet::generate::GenerateOptions;
+use kinglet::session::{LoadOptions, Request, Session, Step};
+use kinglet::source::FileSource;
+use pollster::block_on;
+use serde_json::{Value, json};
+
+const EMBEDDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
+
+/// What loading with the self-test, and a greedy answer, came to.
+struct Story {
+    ids: Vec<u32>,
+    margins: Vec<f32>,
+    tuning: Value,
+    /// What a tuning calls the five products.
+    products: Vec<String>,
+}
+
+fn story(options: &GpuOptions) -> Story {
+    let mut shards = [FileSource::open(EMBEDDED).unwrap()];
+    let backend = async |spec, _| Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, options).await?)));
+    let mut session = block_on(Session::load_on(backend, &mut shards, LoadOptions::default(), |_, _| {})).unwrap();
+    let greedy = GenerateOptions { temperature: 0.0, max_tokens: Some(40), ignore_eos: true, ..Default::default() };
+    let request = Request { prompt: Some("Once upon a time".into()), options: greedy, ..Request::default() };
+    session.start(&request).unwrap();
+    let (mut ids, mut margins) = (Vec::new(), Vec::new());
+    loop {
+        match block_on(session.step()).unwrap() {
+            Step::Prefill { .. } => {}
+            Step::Token { id, signals, .. } => {
+                ids.push(id);
+                margins.push(signals.margin);
+            }
+            Step::Done { .. } => break,
+        }
+    }
+    let backend = session.backend();
+    let tuning = serde_json::to_value(backend.tuning().unwrap()).unwrap();
+    let DecoderSpec { hidden, ffn, heads, kv_heads, head_dim, vocab, .. } = *backend.spec();
+    let queries = heads * head_dim;
+    let products = [
+        ("qkv", queries + 2 * kv_heads * head_dim, hidden),
+        ("attention_out", hidden, queries),
+        ("gate_up", 2 * ffn, hidden),
+        ("down", hidden, ffn),
+        ("head", vocab, hidden),
+    ];
+    let products = products.map(|(kernel, rows, cols)| format!("{kernel} Q8_0 {rows}x{cols}")).to_vec();
+    Story { ids, margins, tuning, products }
+}
+
+/// The same variant for every product.
+fn all(products: &[String], variant: &Value) -> Tuning {
+    serde_json::from_value(products.iter().map(|name| (name.clone(), variant.clone())).collect()).unwrap()
+}
+
+#[test]
+fn every_variant_tells_the_same_story() {
+    let Some(options) = gpu() else { return };
+    let tuned = GpuOptions { tune: Some(LoadOptions::default().clock), ..options.clone() };
+    let Story { ids: expected, margins, tuning, products } = story(&tuned);
+    // As many as there was time for.
+    let measured = tuning.as_object().unwrap();
+    assert!(!measured.is_empty() && measured.keys().all(|name| products.contains(name)), "{tuning} {products:?}");
+    for (workgroup, lanes, rows, dot, subgroups) in [
+        (64, 1, 2, true, false),
+        (64, 32, 4, false, false),
+        (128, 2, 2, true, true),
+        (128, 16, 4, true, false),
+        (256, 4, 4, true, true),
+        (256, 8, 2, false, true),
+        (256, 32, 2, true, false),
+    ] {
+        let variant =
+            json!({ "workgroup": workgroup, "lanes": lanes, "rows": rows, "dot": dot, "subgroups": subgroups });
+        let found = story(&GpuOptions { tuning: all(&products, &variant), ..options.clone() }).ids;
+        // Sums in another order, and floats in place of int8, may turn a near tie.
+        if let Some(at) = (0..40).find(|&i| found[i] != expected[i]) {
+            assert!(margins[at] < 0.2, "{variant}: token {at} differs, with a margin of {}", margins[at]);
+        }
+    }
+}
+
+#[test]
+fn what_the_device_cannot_do_is_passed_over() {
+    let Some(options) = gpu() else { return };
+    let Story { ids: expected, products, .. } = story(&options);
+    for variant in [
+        json!({ "workgroup": 1024, "lanes": 8, "rows": 2, "dot": false, "subgroups": false }),
+        json!({ "workgroup": 128, "lanes": 7, "rows": 2, "dot": false, "subgroups": false }),
+        json!({ "workgroup": 128, "lanes": 8, "rows": 0, "dot": false, "subgroups": false }),
+        json!({ "workgroup": 128, "lanes": 32, "rows": 2, "dot": false, "subgroups": true }),
+    ] {
+        let tuning = all(&products, &variant);
+        assert_eq!(story(&GpuOptions { tuning, ..options.clone() }).ids, expected, "{variant}");
+    }
+}
