@@ -7,6 +7,8 @@ mod golden;
 mod gpu;
 #[path = "common/reference.rs"]
 mod reference;
+#[path = "common/runner.rs"]
+mod runner;
 
 use golden::*;
 use gpu::gpu;
@@ -21,8 +23,8 @@ use kinglet::model::decoder::forward;
 use kinglet::session::{LoadOptions, Session};
 use pollster::block_on;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use reference::Reference;
+use runner::runner;
 use std::cell::RefCell;
 
 fn on_gpu(spec: DecoderSpec, options: &GpuOptions) -> WebGpuBackend {
@@ -68,9 +70,8 @@ fn any_cut_into_batches_equals_one_pass() {
         let whole = in_batches(&mut *backend.borrow_mut(), &tokens, &[tokens.len()]);
         // The order of sums differs, and with it what quantized activations are rounded to.
         let limit = if golden.dtype == "f32" { 1e-3 } else { 1e-2 };
-        let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
         let cuts = prop::collection::vec(prop_oneof![Just(1), 2..40usize], 1..4);
-        runner
+        runner(12, 12)
             .run(&cuts, |cuts| {
                 let cut = in_batches(&mut *backend.borrow_mut(), &tokens, &cuts);
                 let Agreement { relative_l2, .. } = compare(&whole, &cut, vocab, 1.0);
@@ -241,10 +242,7 @@ fn cases() -> impl Strategy<Value = Case> {
 #[test]
 fn every_shape_agrees() {
     let Some(options) = gpu() else { return };
-    let soak = std::env::var_os("KINGLET_SOAK").is_some();
-    let mut runner =
-        TestRunner::new(Config { cases: if soak { 200 } else { 16 }, failure_persistence: None, ..Config::default() });
-    runner
+    runner(16, 200)
         .run(&cases(), |case| {
             let Case { spec, format, tokens, cuts, seed, arithmetic } = &case;
             let tensors = model(spec, *format, *seed);
