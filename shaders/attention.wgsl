@@ -86,8 +86,8 @@ fn score(query: u32, row: u32) -> f32 {
 // Elements 2i and 2i+1 of a value.
 fn value2(row: u32, i: u32) -> vec2f {
 #ifdef KV_INT8
-    let bytes = signed_bytes(values[row * VALUE_WORDS + i / 2u]);
-    return bitcast<f32>(values[row * VALUE_WORDS + HEAD_ROOM / 4u]) * select(bytes.xy, bytes.zw, i % 2u == 1u);
+    let four = signed_bytes(values[row * VALUE_WORDS + i / 2u]);
+    return bitcast<f32>(values[row * VALUE_WORDS + HEAD_ROOM / 4u]) * select(four.xy, four.zw, i % 2u == 1u);
 #else
     return unpack2x16float(values[row * VALUE_WORDS + i]);
 #endif

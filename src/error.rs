@@ -94,6 +94,9 @@ pub enum Error {
     #[error("the GPU was lost: {0}")]
     DeviceLost(String),
 
+    #[error("the GPU has too little memory; choose a smaller model or contextLength, or the CPU (backend: \"cpu\")")]
+    GpuOutOfMemory,
+
     /// `advice`: what to choose instead.
     #[error("not enough memory: {what} needs {need_bytes} bytes, {available_bytes} are available; {advice}")]
     OutOfMemory { what: String, need_bytes: u64, available_bytes: u64, advice: String },
@@ -130,7 +133,7 @@ impl Error {
             Error::NoWebGpu(_) | Error::UnsupportedOnGpu(_) => ErrorCode::NoWebgpu,
             Error::GpuUntrusted(_) => ErrorCode::GpuUntrusted,
             Error::DeviceLost(_) => ErrorCode::DeviceLost,
-            Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
+            Error::OutOfMemory { .. } | Error::GpuOutOfMemory => ErrorCode::OutOfMemory,
             Error::Source(_) => ErrorCode::DownloadFailed,
             Error::Integrity { .. } => ErrorCode::Integrity,
             Error::Aborted => ErrorCode::Aborted,

@@ -20,17 +20,11 @@ fn source() -> [FileSource; 1] {
 }
 
 fn load(options: Option<&GpuOptions>) -> Result<Session<AnyBackend>> {
-    load_with(options, |_, _, _| {})
-}
-
-/// `at(backend, bytes done, bytes in all)` is called while the weights stream in.
-fn load_with(options: Option<&GpuOptions>, mut at: impl FnMut(&GpuOptions, u64, u64)) -> Result<Session<AnyBackend>> {
     let backend = async |spec, _| match options {
         Some(options) => Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, options).await?))),
         None => Ok(AnyBackend::cpu(spec)),
     };
-    let progress = |done, total| at(options.unwrap_or(&GpuOptions::default()), done, total);
-    block_on(Session::load_on(backend, &mut source(), LoadOptions::default(), progress))
+    block_on(Session::load_on(backend, &mut source(), LoadOptions::default(), |_, _| {}))
 }
 
 fn request(max_tokens: usize) -> Request {

@@ -46,7 +46,6 @@ const options = {
   gpu: {
     subgroups: adapter.features.has('subgroups'),
     minSubgroupSize: info.subgroupMinSize ?? 4,
-    maxSubgroupSize: info.subgroupMaxSize ?? 128,
     packedDot: true,
     adapter: info.description || `${info.vendor} ${info.architecture}`,
   },

@@ -8,7 +8,6 @@ import type { Testing } from "./types.js";
 export interface GpuOptions {
   subgroups: boolean;
   minSubgroupSize: number;
-  maxSubgroupSize: number;
   packedDot: boolean;
   adapter: string;
   tuning?: Tuning;
@@ -76,7 +75,6 @@ export async function findGpu(testing: Testing = {}): Promise<Gpu> {
     options: {
       subgroups: testing.subgroups ?? adapter.features.has("subgroups"),
       minSubgroupSize: info?.subgroupMinSize ?? 4,
-      maxSubgroupSize: info?.subgroupMaxSize ?? 128,
       packedDot: testing.packedDot ?? gpu.wgslLanguageFeatures?.has("packed_4x8_integer_dot_product") ?? false,
       // Some browsers keep the name to themselves.
       adapter: words || (software ? "unnamed software adapter" : "unnamed GPU"),

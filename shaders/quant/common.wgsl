@@ -13,10 +13,7 @@ struct Values {
     v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f, v4: vec4f, v5: vec4f, v6: vec4f, v7: vec4f,
 }
 
-// Four signed bytes.
-fn bytes(word: u32) -> vec4f {
-    return vec4f(bitcast<vec4i>(vec4u(word << 24u, word << 16u, word << 8u, word)) >> vec4u(24u));
-}
+#import shared/signed_bytes
 
 fn halves(word: u32) -> vec2f {
     return unpack2x16float(word);

@@ -3,8 +3,8 @@ fn FMT_values(row: u32, block: u32) -> Values {
     let q = FMT_quants(row, block);
     let s = FMT_scales(row, block);
     return Values(
-        s.x * bytes(q.a.x) + s.z, s.x * bytes(q.a.y) + s.z, s.x * bytes(q.a.z) + s.z, s.x * bytes(q.a.w) + s.z,
-        s.y * bytes(q.b.x) + s.z, s.y * bytes(q.b.y) + s.z, s.y * bytes(q.b.z) + s.z, s.y * bytes(q.b.w) + s.z,
+        s.x * signed_bytes(q.a.x) + s.z, s.x * signed_bytes(q.a.y) + s.z, s.x * signed_bytes(q.a.z) + s.z, s.x * signed_bytes(q.a.w) + s.z,
+        s.y * signed_bytes(q.b.x) + s.z, s.y * signed_bytes(q.b.y) + s.z, s.y * signed_bytes(q.b.z) + s.z, s.y * signed_bytes(q.b.w) + s.z,
     );
 }
 
@@ -24,10 +24,10 @@ fn FMT_product(row: u32, block: u32, t: u32) -> f32 {
     return x.x * (s.x * f32(low) + s.y * f32(high) + s.z * x.y);
 #else
     let i = 8u * t;
-    let low = dot(bytes(q.a.x), tile_x[i]) + dot(bytes(q.a.y), tile_x[i + 1u])
-        + dot(bytes(q.a.z), tile_x[i + 2u]) + dot(bytes(q.a.w), tile_x[i + 3u]);
-    let high = dot(bytes(q.b.x), tile_x[i + 4u]) + dot(bytes(q.b.y), tile_x[i + 5u])
-        + dot(bytes(q.b.z), tile_x[i + 6u]) + dot(bytes(q.b.w), tile_x[i + 7u]);
+    let low = dot(signed_bytes(q.a.x), tile_x[i]) + dot(signed_bytes(q.a.y), tile_x[i + 1u])
+        + dot(signed_bytes(q.a.z), tile_x[i + 2u]) + dot(signed_bytes(q.a.w), tile_x[i + 3u]);
+    let high = dot(signed_bytes(q.b.x), tile_x[i + 4u]) + dot(signed_bytes(q.b.y), tile_x[i + 5u])
+        + dot(signed_bytes(q.b.z), tile_x[i + 6u]) + dot(signed_bytes(q.b.w), tile_x[i + 7u]);
     return s.x * low + s.y * high + s.z * tile_scale[t].y;
 #endif
 }

@@ -49,7 +49,7 @@ fn FMT_scales(row: u32, block: u32) -> vec3f {
     let home = FMT_WORDS + (row * BLOCKS + block) / 8u * 5u;
     let d = halves(words[home]).x;
     let pair = words[home + 1u + block % 8u / 2u] >> (16u * (block % 2u));
-    return vec3f(d * bytes(pair).xy, 0.0);
+    return vec3f(d * signed_bytes(pair).xy, 0.0);
 }
 #include quant/ints
 #endif

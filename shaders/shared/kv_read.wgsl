@@ -8,13 +8,13 @@ const KEY_QUADS: u32 = HEAD_ROOM / 8u;
 const VALUE_WORDS: u32 = HEAD_ROOM / 2u;
 #endif
 
+#ifdef KV_INT8
+#import shared/signed_bytes
+#endif
+
 struct Eight {
     a: vec4f,
     b: vec4f,
-}
-
-fn signed_bytes(word: u32) -> vec4f {
-    return vec4f(bitcast<vec4i>(vec4u(word << 24u, word << 16u, word << 8u, word)) >> vec4u(24u));
 }
 
 // Elements 8i..8i+8 of a key, still to be multiplied by key_scale.

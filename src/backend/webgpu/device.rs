@@ -18,7 +18,6 @@ pub struct GpuOptions {
     /// In a browser: the device will have been asked for them (by the wrapped `requestDevice`).
     pub subgroups: bool,
     pub min_subgroup_size: u32,
-    pub max_subgroup_size: u32,
     /// In a browser: `packed_4x8_integer_dot_product` is a language feature.
     pub packed_dot: bool,
     /// In a browser: what `engine.info` calls it.
@@ -304,12 +303,8 @@ pub fn now() -> f64 {
 /// The device's own words for a failure.
 fn of_wgpu(error: wgpu::Error) -> Error {
     match error {
-        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory {
-            what: "the model on the GPU".into(),
-            need_bytes: 0,
-            available_bytes: 0,
-            advice: "choose a smaller model or contextLength, or the CPU".into(),
-        },
+        // It tells no figures.
+        wgpu::Error::OutOfMemory { .. } => Error::GpuOutOfMemory,
         wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
             Error::GpuUntrusted(description)
         }
