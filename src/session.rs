@@ -144,6 +144,8 @@ struct Run {
     answer: Answer,
     /// The backend chooses the tokens.
     on_device: bool,
+    /// How many more it will choose.
+    device_tokens: usize,
     started: f64,
     first_token: f64,
 }
@@ -309,7 +311,7 @@ impl<B: Backend> Session<B> {
         let limit = options.max_tokens.unwrap_or(room).min(room);
         let seed = options.seed.unwrap_or_else(|| self.seeds.next_u64() ^ (self.clock)().to_bits());
         let answer = Answer::new(tokens, limit, options.clone(), seed, at_start);
-        self.run = Some(Run { answer, on_device: false, started: (self.clock)(), first_token: 0.0 });
+        self.run = Some(Run { answer, on_device: false, device_tokens: 0, started: (self.clock)(), first_token: 0.0 });
         Ok(())
     }
 
@@ -327,8 +329,14 @@ impl<B: Backend> Session<B> {
         }
         let tokens = run.answer.tokens();
         let total = tokens.len();
-        if !run.on_device {
+        if !run.on_device || run.device_tokens == 0 {
+            if std::mem::take(&mut run.on_device) {
+                self.backend.stop_sampling();
+            }
             self.backend.catch_up().await?;
+            if self.backend.expect_positions(total)? {
+                self.cached.clear();
+            }
             let end = total.min(self.cached.len() + self.backend.max_batch());
             let last = end == total;
             let batch = &tokens[self.cached.len()..end];
@@ -339,10 +347,15 @@ impl<B: Backend> Session<B> {
                 }
                 return Ok(Step::Prefill { done: end, total });
             }
-            run.on_device = self.backend.start_sampling(&run.answer.sampling())?;
+            // Beyond the original context all is evaluated anew.
+            let unturned = self.backend.spec().original_context().filter(|&original| total <= original);
+            let sampling = run.answer.sampling(unturned.map_or(usize::MAX, |original| original - total + 1));
+            run.device_tokens = sampling.limit;
+            run.on_device = self.backend.start_sampling(&sampling)?;
         }
         let token = if run.on_device {
             let sampled = self.backend.next_sampled().await?;
+            run.device_tokens -= 1;
             // What the device chose before this token is in its cache by now.
             self.cached.extend_from_slice(&tokens[self.cached.len()..]);
             run.answer.push_sampled(sampled, &self.tokenizer)
@@ -377,6 +390,7 @@ impl<B: Backend> Session<B> {
         self.abort();
         self.check_tokens(tokens)?;
         self.cached.clear();
+        self.backend.expect_positions(tokens.len())?;
         for batch in tokens.chunks(self.backend.max_batch()) {
             forward(&mut self.backend, &mut self.cached, batch, HeadRows::All)?;
             each(self.backend.logits().await?)?;

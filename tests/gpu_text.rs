@@ -79,6 +79,10 @@ impl Backend for AsF16 {
         self.inner.finish().await
     }
 
+    fn expect_positions(&mut self, positions: usize) -> Result<bool> {
+        self.inner.expect_positions(positions)
+    }
+
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {
         self.inner.embed(tokens, start)
     }

@@ -75,6 +75,10 @@ impl Backend for AnyBackend {
         on_either!(self, backend => backend.finish().await)
     }
 
+    fn expect_positions(&mut self, positions: usize) -> Result<bool> {
+        on_either!(self, backend => backend.expect_positions(positions))
+    }
+
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {
         on_either!(self, backend => backend.embed(tokens, start))
     }

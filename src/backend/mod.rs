@@ -122,6 +122,11 @@ pub trait Backend {
     /// All tensors are there: scratch buffers and tables are made; a GPU is tested. Errors: [`crate::Error::GpuUntrusted`].
     async fn finish(&mut self) -> Result<()>;
 
+    /// The sequence to come has so many positions: longrope turns a long one by other factors from its beginning on, as
+    /// `transformers` does for a fresh prompt. Said before its first batch, and whenever it has grown. `true`: what the cache
+    /// held is void.
+    fn expect_positions(&mut self, positions: usize) -> Result<bool>;
+
     /// Gathers the embeddings of `tokens` into the residual stream; they stand at positions `start..start + tokens.len()`.
     /// The KV cache must hold `0..start` and grows as needed.
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()>;

@@ -1,6 +1,5 @@
 //! Rotary frequencies, the same for every backend.
 
-use super::RopeFactors;
 use super::spec::{DecoderSpec, Rope, RopeScaling};
 use crate::{Error, Result};
 
@@ -10,26 +9,20 @@ pub struct Frequencies {
 }
 
 impl Frequencies {
-    /// `factors`: the tensors of [`RopeScaling::Factors`], where the file has them. Errors: [`Error::MissingTensor`].
-    pub fn new<'a>(
-        rope: &Rope,
-        spec: &DecoderSpec,
-        factors: impl Fn(RopeFactors) -> Option<&'a Vec<f32>>,
-    ) -> Result<Frequencies> {
+    /// `factors`: the tensor of [`RopeScaling::Factors`] that counts, where the file has it. Errors: [`Error::MissingTensor`].
+    pub fn new(rope: &Rope, spec: &DecoderSpec, factors: Option<&Vec<f32>>) -> Result<Frequencies> {
         let half = rope.dim / 2;
         let frequency = |i: usize| 1.0 / rope.base.powf(2.0 * i as f32 / rope.dim as f32);
         let (mut frequencies, mut amplitude): (Vec<f32>, f32) = ((0..half).map(frequency).collect(), 1.0);
         match rope.scaling {
             RopeScaling::None => {}
             RopeScaling::Linear(factor) => frequencies.iter_mut().for_each(|f| *f /= factor),
-            RopeScaling::Factors { original_context, attention_factor } => {
-                let long = (spec.context_length > original_context).then(|| factors(RopeFactors::Long)).flatten();
-                let of_file = long.or_else(|| factors(RopeFactors::Short)).filter(|f| f.len() == half);
-                let of_file = of_file.ok_or_else(|| Error::MissingTensor {
+            RopeScaling::Factors { attention_factor, .. } => {
+                let factors = factors.filter(|f| f.len() == half).ok_or_else(|| Error::MissingTensor {
                     name: format!("rope factors [{half}]"),
                     architecture: spec.architecture.clone(),
                 })?;
-                frequencies.iter_mut().zip(of_file).for_each(|(f, by)| *f /= by);
+                frequencies.iter_mut().zip(factors).for_each(|(f, by)| *f /= by);
                 amplitude = attention_factor;
             }
         }

@@ -1,6 +1,8 @@
 //! DecoderSpec: every switch in which the families differ. It stands on this floor because both backends read it;
 //! `model/arch/*.rs` make one from a file's metadata.
 
+use super::RopeFactors;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecoderSpec {
     /// GGUF's `general.architecture`.
@@ -35,6 +37,24 @@ pub struct DecoderSpec {
     pub qk_norm: bool,
     /// Norms after attention and after the feed-forward block (Gemma 3).
     pub post_norms: bool,
+}
+
+impl DecoderSpec {
+    /// The longest sequence that turns by the short factors, where a model has two sets of them.
+    pub fn original_context(&self) -> Option<usize> {
+        match self.rope.scaling {
+            RopeScaling::Factors { original_context, .. } => original_context,
+            _ => None,
+        }
+    }
+
+    /// Which RoPE factors a sequence of so many positions turns by.
+    pub fn rope_factors(&self, positions: usize) -> RopeFactors {
+        match self.original_context() {
+            Some(original) if positions > original => RopeFactors::Long,
+            _ => RopeFactors::Short,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +97,9 @@ pub enum RopeScaling {
     Linear(f32),
     /// Frequencies divided by a tensor of the file (`rope_freqs`, `rope_factors_short/long`); cos and sin times `attention_factor`.
     Factors {
-        original_context: usize,
+        /// The longest sequence that turns by the short factors; beyond it the long ones count (longrope). `None`: the
+        /// file has one tensor (Llama 3).
+        original_context: Option<usize>,
         attention_factor: f32,
     },
 }

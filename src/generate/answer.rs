@@ -82,10 +82,10 @@ impl Answer {
         self.accept(id, summary.signals(logits, id), top_logprobs, tokenizer)
     }
 
-    /// What a backend needs to choose the next tokens itself.
-    pub fn sampling(&self) -> Sampling {
+    /// What a backend needs to choose the next tokens itself, so many of them at most.
+    pub fn sampling(&self, at_most: usize) -> Sampling {
         let options = &self.options;
-        let limit = self.limit - self.len();
+        let limit = (self.limit - self.len()).min(at_most);
         Sampling {
             temperature: options.temperature,
             top_k: options.top_k,

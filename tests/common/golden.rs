@@ -58,6 +58,7 @@ pub fn load<B: Backend>(path: impl AsRef<Path>, new: impl FnOnce(DecoderSpec) ->
 /// Of every position, the tokens fed in batches of at most `chunk`.
 pub fn run<B: Backend>(backend: &mut B, tokens: &[u32], chunk: usize) -> Vec<f32> {
     let mut all = Vec::new();
+    backend.expect_positions(tokens.len()).unwrap();
     for (i, batch) in tokens.chunks(chunk.min(backend.max_batch())).enumerate() {
         decoder::forward(backend, batch, i * chunk.min(backend.max_batch()), HeadRows::All).unwrap();
         all.extend_from_slice(block_on(backend.logits()).unwrap());

@@ -105,7 +105,7 @@ pub fn others() -> DecoderSpec {
         rope: Rope {
             dim: 12,
             pairs: RopePairs::Halves,
-            scaling: RopeScaling::Factors { original_context: 4096, attention_factor: 1.19 },
+            scaling: RopeScaling::Factors { original_context: None, attention_factor: 1.19 },
             base: 1e4,
         },
         ..llama()

@@ -17,6 +17,7 @@ pub struct Reference {
     spec: DecoderSpec,
     max_batch: usize,
     tensors: HashMap<Slot, Tensor>,
+    factors: RopeFactors,
     start: usize,
     /// One row a position.
     residual: Vec<Vec<f32>>,
@@ -35,6 +36,7 @@ impl Reference {
             spec,
             max_batch,
             tensors: HashMap::new(),
+            factors: RopeFactors::Short,
             start: 0,
             residual: Vec::new(),
             query: Vec::new(),
@@ -83,7 +85,7 @@ impl Reference {
             LayerKind::Local => self.spec.local_rope.as_ref().unwrap_or(&self.spec.rope),
             LayerKind::Global => &self.spec.rope,
         };
-        let factors = self.vector(Slot::RopeFactors(RopeFactors::Short));
+        let factors = self.vector(Slot::RopeFactors(self.factors));
         for head in x.chunks_mut(self.spec.head_dim) {
             rotate(head, rope, position, factors);
         }
@@ -142,6 +144,11 @@ impl Backend for Reference {
 
     async fn finish(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    fn expect_positions(&mut self, positions: usize) -> Result<bool> {
+        let factors = self.spec.rope_factors(positions);
+        Ok(std::mem::replace(&mut self.factors, factors) != factors)
     }
 
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {

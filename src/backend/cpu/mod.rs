@@ -21,7 +21,7 @@ mod weights;
 
 use std::collections::HashMap;
 
-use super::{Backend, DecoderSpec, HeadRows, Memory, Slot};
+use super::{Backend, DecoderSpec, HeadRows, Memory, RopeFactors, Slot};
 use crate::formats::Format;
 use crate::{Error, Result};
 use kv_cache::KvCache;
@@ -41,6 +41,8 @@ pub struct CpuBackend {
     weights: Option<Weights>,
     cache: KvCache,
     rope: RopeTables,
+    /// Those of `rope`.
+    rope_factors: RopeFactors,
     batch: Batch,
 }
 
@@ -74,6 +76,7 @@ impl CpuBackend {
         CpuBackend {
             cache: KvCache::new(&spec),
             rope: RopeTables::default(),
+            rope_factors: RopeFactors::Short,
             spec,
             loading: HashMap::new(),
             weights: None,
@@ -169,10 +172,21 @@ impl Backend for CpuBackend {
 
     async fn finish(&mut self) -> Result<()> {
         let weights = Weights::new(&self.spec, std::mem::take(&mut self.loading))?;
-        self.rope = RopeTables::new(&self.spec, &weights)?;
+        self.rope = RopeTables::new(&self.spec, &weights, self.rope_factors)?;
         self.batch = Batch::new(&self.spec)?;
         self.weights = Some(weights);
         Ok(())
+    }
+
+    fn expect_positions(&mut self, positions: usize) -> Result<bool> {
+        let factors = self.spec.rope_factors(positions);
+        if factors == self.rope_factors {
+            return Ok(false);
+        }
+        self.rope = RopeTables::new(&self.spec, loaded(&self.weights)?, factors)?;
+        self.rope_factors = factors;
+        self.cache.len = 0;
+        Ok(true)
     }
 
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {

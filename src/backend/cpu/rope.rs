@@ -22,10 +22,12 @@ pub struct Table {
 }
 
 impl RopeTables {
-    pub fn new(spec: &DecoderSpec, weights: &Weights) -> Result<RopeTables> {
+    /// `factors`: those that count.
+    pub fn new(spec: &DecoderSpec, weights: &Weights, factors: RopeFactors) -> Result<RopeTables> {
+        let factors = weights.rope_factors.get(&factors);
         Ok(RopeTables {
-            global: Some(Table::new(&spec.rope, spec, weights)?),
-            local: spec.local_rope.as_ref().map(|rope| Table::new(rope, spec, weights)).transpose()?,
+            global: Some(Table::new(&spec.rope, spec, factors)?),
+            local: spec.local_rope.as_ref().map(|rope| Table::new(rope, spec, factors)).transpose()?,
         })
     }
 
@@ -45,11 +47,8 @@ impl RopeTables {
 }
 
 impl Table {
-    fn new(rope: &Rope, spec: &DecoderSpec, weights: &Weights) -> Result<Table> {
-        let frequencies = Frequencies::new(rope, spec, |which| match which {
-            RopeFactors::Short => weights.rope_short.as_ref(),
-            RopeFactors::Long => weights.rope_long.as_ref(),
-        })?;
+    fn new(rope: &Rope, spec: &DecoderSpec, factors: Option<&Vec<f32>>) -> Result<Table> {
+        let frequencies = Frequencies::new(rope, spec, factors)?;
         Ok(Table { pairs: rope.pairs, dim: rope.dim, frequencies, turns: Vec::new() })
     }
 

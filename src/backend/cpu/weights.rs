@@ -66,8 +66,7 @@ pub struct Weights {
     pub output_norm: Vec<f32>,
     /// None: tied to the embedding.
     pub head: Option<Matrix>,
-    pub rope_short: Option<Vec<f32>>,
-    pub rope_long: Option<Vec<f32>>,
+    pub rope_factors: HashMap<RopeFactors, Vec<f32>>,
     pub layers: Vec<Layer>,
     bytes: u64,
 }
@@ -161,17 +160,17 @@ impl Weights {
                 post_ffn_norm: take.vector_if(spec.post_norms, at(PostFfnNorm), hidden)?,
             });
         }
-        let mut factors = |which| match take.loaded.remove(&Slot::RopeFactors(which)) {
-            Some(Loading::Vector { values, .. }) => Some(values),
-            _ => None,
-        };
-        let (rope_short, rope_long) = (factors(RopeFactors::Short), factors(RopeFactors::Long));
+        let mut rope_factors = HashMap::new();
+        for which in [RopeFactors::Short, RopeFactors::Long] {
+            if let Some(Loading::Vector { values, .. }) = take.loaded.remove(&Slot::RopeFactors(which)) {
+                rope_factors.insert(which, values);
+            }
+        }
         Ok(Weights {
             embedding: take.matrix(Slot::TokenEmbedding, spec.vocab, hidden)?,
             output_norm: take.vector(Slot::OutputNorm, hidden)?,
             head: if spec.tied_head { None } else { Some(take.matrix(Slot::Head, spec.vocab, hidden)?) },
-            rope_short,
-            rope_long,
+            rope_factors,
             layers,
             bytes,
         })

@@ -20,7 +20,7 @@ mod weights;
 pub mod wgsl;
 
 use super::spec::Rope;
-use super::{Backend, DecoderSpec, HeadRows, Memory, Sampled, Sampling, Slot, TensorShape};
+use super::{Backend, DecoderSpec, HeadRows, Memory, RopeFactors, Sampled, Sampling, Slot, TensorShape};
 use crate::formats::Format;
 use crate::{Error, Result};
 use buffers::Buffers;
@@ -43,6 +43,8 @@ pub struct WebGpuBackend {
     model: Option<Model>,
     /// Until `finish`.
     self_test: Option<SelfTest>,
+    /// Those of the turns on the device.
+    rope_factors: RopeFactors,
     /// The batch under way.
     recording: Vec<Dispatch>,
     batch: Batch,
@@ -83,6 +85,7 @@ impl WebGpuBackend {
             gpu,
             pipelines: Pipelines::default(),
             model: None,
+            rope_factors: RopeFactors::Short,
             recording: Vec::new(),
             batch: Batch::default(),
             host_logits: Vec::new(),
@@ -111,10 +114,17 @@ impl WebGpuBackend {
     fn grow(&mut self, positions: usize) -> Result<()> {
         let (gpu, spec) = (&self.gpu, &self.spec);
         let model = self.model.as_mut().ok_or_else(not_loaded)?;
-        if !model.cache.grow(gpu, spec, positions)? {
-            return Ok(());
+        if model.cache.grow(gpu, spec, positions)? {
+            self.remake_turns()?;
         }
-        model.make_turns(gpu, spec)?;
+        Ok(())
+    }
+
+    /// For the cache as it is now, and the factors that count.
+    fn remake_turns(&mut self) -> Result<()> {
+        let (gpu, spec) = (&self.gpu, &self.spec);
+        let model = self.model.as_mut().ok_or_else(not_loaded)?;
+        model.make_turns(gpu, spec, self.rope_factors)?;
         model.rebind(gpu, spec, &mut self.pipelines);
         Ok(())
     }
@@ -233,9 +243,10 @@ impl Model {
     }
 
     /// Rotary turns of every position that the cache has room for: f32 sines of the GPU are not exact enough.
-    fn make_turns(&mut self, gpu: &Gpu, spec: &DecoderSpec) -> Result<()> {
+    fn make_turns(&mut self, gpu: &Gpu, spec: &DecoderSpec, factors: RopeFactors) -> Result<()> {
+        let factors = self.weights.rope_factors.get(&factors);
         let table = |rope: &Rope| {
-            let frequencies = super::rope::Frequencies::new(rope, spec, |which| self.weights.rope_factors.get(&which))?;
+            let frequencies = super::rope::Frequencies::new(rope, spec, factors)?;
             let mut bytes = Vec::with_capacity(self.cache.capacity * rope.dim * 4);
             for position in 0..self.cache.capacity {
                 for (cos, sin) in frequencies.turns(position) {
@@ -306,7 +317,7 @@ impl Backend for WebGpuBackend {
 
     async fn finish(&mut self) -> Result<()> {
         let (gpu, spec) = (&self.gpu, &self.spec);
-        self.model.as_mut().ok_or_else(not_loaded)?.make_turns(gpu, spec)?;
+        self.model.as_mut().ok_or_else(not_loaded)?.make_turns(gpu, spec, self.rope_factors)?;
         if let Some(clock) = self.gpu.options.tune {
             let layers = self.distinct_layers()?;
             let mut planner = self.planner()?;
@@ -326,6 +337,16 @@ impl Backend for WebGpuBackend {
             model.pace = Pace::new(model.buffers.room);
         }
         Ok(())
+    }
+
+    fn expect_positions(&mut self, positions: usize) -> Result<bool> {
+        let factors = self.spec.rope_factors(positions);
+        if std::mem::replace(&mut self.rope_factors, factors) == factors {
+            return Ok(false);
+        }
+        self.remake_turns()?;
+        self.model_mut()?.cache.len = 0;
+        Ok(true)
     }
 
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {

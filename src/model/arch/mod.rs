@@ -1,7 +1,13 @@
 //! One small file per architecture: metadata -> [`DecoderSpec`] and the tensors that it needs.
 
+mod gemma3;
 mod llama;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod smollm3;
 
+use crate::backend::spec::{Activation, LayerKind, Rope, RopePairs, RopeScaling};
 use crate::backend::{DecoderSpec, LayerSlot, Slot};
 use crate::formats::{Checkpoint, Metadata};
 use crate::{Error, Result};
@@ -9,7 +15,14 @@ use crate::{Error, Result};
 type Describe = fn(&Keys, &Checkpoint) -> Result<DecoderSpec>;
 
 /// A further architecture of the usual kind is one file and one line here.
-const ARCHITECTURES: &[(&str, Describe)] = &[("llama", llama::describe)];
+const ARCHITECTURES: &[(&str, Describe)] = &[
+    ("llama", llama::describe),
+    ("qwen2", qwen2::describe),
+    ("qwen3", qwen3::describe),
+    ("phi3", phi3::describe),
+    ("gemma3", gemma3::describe),
+    ("smollm3", smollm3::describe),
+];
 
 /// A model as its file describes it: every switch, and where each tensor goes.
 #[derive(Clone, Debug)]
@@ -98,6 +111,90 @@ impl Keys<'_> {
     }
 }
 
+/// The decoder that Llama's family has in common: RMSNorm, grouped queries, full RoPE, SwiGLU. An architecture starts from
+/// it and says what differs.
+fn usual(keys: &Keys, checkpoint: &Checkpoint, pairs: RopePairs) -> Result<DecoderSpec> {
+    if let experts @ 1.. = keys.usize("expert_count")?.unwrap_or(0) {
+        return Err(unsupported(format!("{} with {experts} experts", keys.architecture)));
+    }
+    let layers = keys.required_usize("block_count")?;
+    let hidden = keys.required_usize("embedding_length")?;
+    let heads = keys.required_usize("attention.head_count")?;
+    let head_dim = keys.usize("attention.key_length")?.unwrap_or(hidden / heads.max(1));
+    if let Some(value_length) = keys.usize("attention.value_length")?
+        && value_length != head_dim
+    {
+        return Err(keys.error("attention.value_length", format!("is {value_length}, while keys have {head_dim}")));
+    }
+    let vocab = match checkpoint.tensor("token_embd.weight").map(|tensor| tensor.shape.as_slice()) {
+        Some(&[rows, _]) => rows,
+        _ => {
+            let architecture = keys.architecture.into();
+            return Err(Error::MissingTensor { name: "token_embd.weight".into(), architecture });
+        }
+    };
+    Ok(DecoderSpec {
+        architecture: keys.architecture.into(),
+        layers,
+        hidden,
+        ffn: keys.required_usize("feed_forward_length")?,
+        heads,
+        kv_heads: keys.usize("attention.head_count_kv")?.unwrap_or(heads),
+        head_dim,
+        vocab,
+        context_length: keys.required_usize("context_length")?,
+        norm_eps: keys.required("attention.layer_norm_rms_epsilon", keys.f32("attention.layer_norm_rms_epsilon")?)?,
+        rope: Rope {
+            base: keys.f32("rope.freq_base")?.unwrap_or(10_000.0),
+            dim: keys.usize("rope.dimension_count")?.unwrap_or(head_dim),
+            pairs,
+            scaling: rope_scaling(keys, checkpoint)?,
+        },
+        local_rope: None,
+        sliding_window: None,
+        // `check` bounds the number of layers before anything of that length is used.
+        layer_kinds: vec![LayerKind::Global; layers.min(checkpoint.tensors.len())],
+        activation: Activation::Silu,
+        embedding_scale: 1.0,
+        attention_scale: keys.f32("attention.scale")?.unwrap_or(1.0 / (head_dim as f32).sqrt()),
+        tied_head: checkpoint.tensor("output.weight").is_none(),
+        qkv_bias: checkpoint.tensor("blk.0.attn_q.bias").is_some(),
+        qk_norm: false,
+        post_norms: false,
+    })
+}
+
+/// Llama 3.1 and later carry their frequency divisors as a tensor, longrope two of them; older long-context files divide
+/// the positions.
+fn rope_scaling(keys: &Keys, checkpoint: &Checkpoint) -> Result<RopeScaling> {
+    let has = |name| checkpoint.tensor(name).is_some();
+    if has("rope_factors_long.weight") || has("rope_factors_short.weight") {
+        let key = "rope.scaling.original_context_length";
+        let original = keys.required(key, keys.usize(key)?.filter(|&original| original > 1))?;
+        let attention_factor = match keys.f32("rope.scaling.attn_factor")? {
+            Some(factor) => factor,
+            // Phi3Config's rule, which converters follow.
+            None => {
+                let stretch = keys.required_usize("context_length")? as f32 / original as f32;
+                if stretch <= 1.0 { 1.0 } else { (1.0 + stretch.ln() / (original as f32).ln()).sqrt() }
+            }
+        };
+        return Ok(RopeScaling::Factors { original_context: Some(original), attention_factor });
+    }
+    if has("rope_freqs.weight") {
+        return Ok(RopeScaling::Factors { original_context: None, attention_factor: 1.0 });
+    }
+    let factor = keys.f32("rope.scaling.factor")?.or(keys.f32("rope.scale_linear")?).unwrap_or(1.0);
+    match keys.string("rope.scaling.type")? {
+        None | Some("linear") if factor.is_finite() && factor > 0.0 => {
+            Ok(if factor == 1.0 { RopeScaling::None } else { RopeScaling::Linear(factor) })
+        }
+        Some("none") => Ok(RopeScaling::None),
+        None | Some("linear") => Err(keys.error("rope.scaling.factor", format!("is {factor}"))),
+        Some(kind) => Err(unsupported(format!("{} with {kind} RoPE scaling", keys.architecture))),
+    }
+}
+
 /// Relations between the numbers on which the backends rely.
 fn check(keys: &Keys, spec: &DecoderSpec, checkpoint: &Checkpoint) -> Result<()> {
     let ensure = |holds: bool, key: &str, problem: String| if holds { Ok(()) } else { Err(keys.error(key, problem)) };
@@ -145,52 +242,67 @@ fn tensor_plans(spec: &DecoderSpec, checkpoint: &Checkpoint) -> Vec<TensorPlan> 
     if !spec.tied_head {
         plans.push(plan("output.weight", Slot::Head, spec.vocab, spec.hidden));
     }
-    for (name, factors) in
-        [("rope_freqs.weight", Short), ("rope_factors_short.weight", Short), ("rope_factors_long.weight", Long)]
-    {
-        if checkpoint.tensor(name).is_some() {
-            plans.push(plan(name, Slot::RopeFactors(factors), 1, spec.rope.dim / 2));
+    let factors: &[_] = match spec.rope.scaling {
+        RopeScaling::Factors { original_context: Some(_), .. } => {
+            &[("rope_factors_short.weight", Short), ("rope_factors_long.weight", Long)]
         }
-    }
-    for layer in 0..spec.layers {
-        plans.extend(layer_tensors(spec).into_iter().map(|(name, slot, rows, cols)| TensorPlan {
-            name: format!("blk.{layer}.{name}"),
-            cols,
-            parts: vec![(Slot::Layer(layer, slot), rows)],
-        }));
-    }
+        RopeScaling::Factors { original_context: None, .. } => &[("rope_freqs.weight", Short)],
+        _ => &[],
+    };
+    plans.extend(factors.iter().map(|&(name, factors)| plan(name, Slot::RopeFactors(factors), 1, spec.rope.dim / 2)));
+    plans.extend((0..spec.layers).flat_map(|layer| layer_tensors(spec, layer, checkpoint)));
     plans
 }
 
-fn layer_tensors(spec: &DecoderSpec) -> Vec<(&'static str, LayerSlot, usize, usize)> {
+/// Some files hold Q, K and V, or gate and up, as one matrix (Phi).
+fn layer_tensors(spec: &DecoderSpec, layer: usize, checkpoint: &Checkpoint) -> Vec<TensorPlan> {
     use LayerSlot::*;
     let DecoderSpec { hidden, ffn, head_dim, .. } = *spec;
     let (queries, keys) = (spec.heads * head_dim, spec.kv_heads * head_dim);
-    let mut tensors = vec![
-        ("attn_norm.weight", AttentionNorm, 1, hidden),
-        ("attn_q.weight", Query, queries, hidden),
-        ("attn_k.weight", Key, keys, hidden),
-        ("attn_v.weight", Value, keys, hidden),
-        ("attn_output.weight", AttentionOutput, hidden, queries),
-        ("ffn_norm.weight", FfnNorm, 1, hidden),
-        ("ffn_gate.weight", Gate, ffn, hidden),
-        ("ffn_up.weight", Up, ffn, hidden),
-        ("ffn_down.weight", Down, hidden, ffn),
-    ];
+    let has = |name: &str| checkpoint.tensor(&format!("blk.{layer}.{name}")).is_some();
+    let fused = |name: &str, cols, parts: &[(LayerSlot, usize)]| TensorPlan {
+        name: format!("blk.{layer}.{name}"),
+        cols,
+        parts: parts.iter().map(|&(slot, rows)| (Slot::Layer(layer, slot), rows)).collect(),
+    };
+    let one = |name, slot, rows, cols| fused(name, cols, &[(slot, rows)]);
+    let vector = |name, slot, len| one(name, slot, 1, len);
+    let mut tensors = vec![vector("attn_norm.weight", AttentionNorm, hidden)];
+    if has("attn_qkv.weight") && !has("attn_q.weight") {
+        tensors.push(fused("attn_qkv.weight", hidden, &[(Query, queries), (Key, keys), (Value, keys)]));
+    } else {
+        tensors.extend([
+            one("attn_q.weight", Query, queries, hidden),
+            one("attn_k.weight", Key, keys, hidden),
+            one("attn_v.weight", Value, keys, hidden),
+        ]);
+    }
+    tensors.push(one("attn_output.weight", AttentionOutput, hidden, queries));
+    tensors.push(vector("ffn_norm.weight", FfnNorm, hidden));
+    if has("ffn_gate.weight") || spec.architecture != "phi3" {
+        tensors.push(one("ffn_gate.weight", Gate, ffn, hidden));
+        tensors.push(one("ffn_up.weight", Up, ffn, hidden));
+    } else {
+        tensors.push(fused("ffn_up.weight", hidden, &[(Gate, ffn), (Up, ffn)]));
+    }
+    tensors.push(one("ffn_down.weight", Down, hidden, ffn));
     if spec.qkv_bias {
         tensors.extend([
-            ("attn_q.bias", QueryBias, 1, queries),
-            ("attn_k.bias", KeyBias, 1, keys),
-            ("attn_v.bias", ValueBias, 1, keys),
+            vector("attn_q.bias", QueryBias, queries),
+            vector("attn_k.bias", KeyBias, keys),
+            vector("attn_v.bias", ValueBias, keys),
         ]);
     }
     if spec.qk_norm {
-        tensors.extend([("attn_q_norm.weight", QueryNorm, 1, head_dim), ("attn_k_norm.weight", KeyNorm, 1, head_dim)]);
+        tensors.extend([
+            vector("attn_q_norm.weight", QueryNorm, head_dim),
+            vector("attn_k_norm.weight", KeyNorm, head_dim),
+        ]);
     }
     if spec.post_norms {
         tensors.extend([
-            ("post_attention_norm.weight", PostAttentionNorm, 1, hidden),
-            ("post_ffw_norm.weight", PostFfnNorm, 1, hidden),
+            vector("post_attention_norm.weight", PostAttentionNorm, hidden),
+            vector("post_ffw_norm.weight", PostFfnNorm, hidden),
         ]);
     }
     tensors
@@ -216,11 +328,12 @@ fn check_tensor(plan: &TensorPlan, checkpoint: &Checkpoint, architecture: &str) 
     Err(Error::WrongShape { name: plan.name.clone(), found, expected })
 }
 
-/// Tensors outside the layers (a vision tower, say) may be left alone. A bias within a layer that nobody adds would make
-/// the answers silently wrong.
+/// Tensors outside the layers (a vision tower, say) may be left alone. A bias or a norm within a layer that nobody applies
+/// would make the answers silently wrong.
 fn check_unused(plans: &[TensorPlan], checkpoint: &Checkpoint, architecture: &str) -> Result<()> {
     let used: std::collections::HashSet<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-    let ignored = |name: &str| name.starts_with("blk.") && name.ends_with(".bias") && !used.contains(name);
+    let matters = |name: &str| name.ends_with(".bias") || name.ends_with("_norm.weight");
+    let ignored = |name: &str| name.starts_with("blk.") && matters(name) && !used.contains(name);
     match checkpoint.tensors.iter().find(|tensor| ignored(&tensor.name)) {
         Some(tensor) => Err(unsupported(format!("{architecture} with a tensor {}", tensor.name))),
         None => Ok(()),
