@@ -49,7 +49,12 @@ fn input4(i: u32) -> vec4f {
 
 fn emit(row: u32, rows: u32, sums: vec4f) {
     for (var i = 0u; i < rows; i += 1u) {
+#ifdef POST_NORM
+        // Into a buffer of its own: what reads it norms it before it adds it.
+        residual[row + i] = sums[i];
+#else
         residual[row + i] += sums[i];
+#endif
     }
 }
 

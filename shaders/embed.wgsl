@@ -4,6 +4,10 @@
 #import @q
 @group(0) @binding(3) var<storage, read> tokens: array<u32>;
 @group(0) @binding(4) var<storage, read_write> residual: array<vec4f>;
+#ifdef POST_NORM
+// Nothing is yet to be normed and added.
+@group(0) @binding(5) var<storage, read_write> added: array<vec4f>;
+#endif
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3u) {
@@ -32,4 +36,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     residual[i + 5u] = scale * v.v5;
     residual[i + 6u] = scale * v.v6;
     residual[i + 7u] = scale * v.v7;
+#ifdef POST_NORM
+    for (var j = 0u; j < 8u; j += 1u) {
+        added[i + j] = vec4f();
+    }
+#endif
 }

@@ -14,6 +14,6 @@ fn emit(row: u32, rows: u32, sums: vec4f) {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) t: u32) {
-    prepare(state.last_row, t);
+    prepare(state.last_row, workgroup.x, t);
     q_rows(workgroup.x, t);
 }

@@ -5,6 +5,9 @@
 #ifdef GATED
 #import shared/activation
 #endif
+#ifdef GATING
+#import shared/activation
+#endif
 #ifdef DOT
 @group(0) @binding(3) var<storage, read> panel: array<vec4u>;
 @group(0) @binding(4) var<storage, read> panel_scales: array<vec2f>;
@@ -57,7 +60,12 @@ fn emit(token: u32, row: u32, sums: vec4f) {
 #ifdef ADDED
             outputs[at + i] += values[i];
 #else
+#ifdef GATING
+            // The up product; the gate's is there.
+            outputs[at + i] = activation(outputs[at + i]) * values[i];
+#else
             outputs[at + i] = values[i];
+#endif
 #endif
         }
     }

@@ -52,7 +52,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
     let row = token;
 #endif
 #ifdef NORMED
-    prepare(row, t);
+    prepare(row, 0u, t);
 #else
     first_quad = row * BLOCKS * 8u;
 #endif

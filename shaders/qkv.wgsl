@@ -24,7 +24,7 @@ fn emit(row: u32, rows: u32, sums: vec4f) {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) t: u32) {
-    prepare(0u, t);
+    prepare(0u, workgroup.x, t);
 #ifdef SEGMENT3
     if (workgroup.x >= q_GROUPS + k_GROUPS) {
         v_rows(workgroup.x - q_GROUPS - k_GROUPS, t);

@@ -150,6 +150,10 @@ fn model(spec: &DecoderSpec, format: Format, seed: u64) -> Vec<Tensor> {
                 vector(slot, cols, 0.0, 0.5);
             }
         }
+        if spec.post_norms {
+            vector(PostAttentionNorm, h, 1.0, 0.5);
+            vector(PostFfnNorm, h, 1.0, 0.5);
+        }
         if spec.qk_norm {
             for slot in [QueryNorm, KeyNorm] {
                 vector(slot, spec.head_dim, 1.0, 0.5);
@@ -166,7 +170,8 @@ fn model(spec: &DecoderSpec, format: Format, seed: u64) -> Vec<Tensor> {
             (Up, ffn, h),
             (Down, h, ffn),
         ] {
-            let mixed = slot == Value && format == Format::Q4_0 && h.is_multiple_of(32);
+            let mixed =
+                (slot == Value || slot == Up && seed.is_multiple_of(2)) && format == Format::Q4_0 && h.is_multiple_of(32);
             let format = if mixed { Format::Q8_0 } else { format_of(cols) };
             let spread = 1.5 / (cols as f32).sqrt();
             all.push(tensor(&mut rng, Slot::Layer(i, slot), format, [rows, cols], 0.0, spread));
@@ -198,7 +203,7 @@ struct Case {
 fn cases() -> impl Strategy<Value = Case> {
     let shape =
         (1..40usize, 1..90usize, 1..4usize, 1..4usize, prop::sample::select(vec![4, 8, 12, 20, 64, 80, 128, 256]));
-    let switches = (any::<[bool; 5]>(), 0..4usize, prop::option::of(1..80usize));
+    let switches = (any::<[bool; 6]>(), 0..4usize, prop::option::of(1..80usize));
     let format = prop::sample::select(vec![Format::F32, Format::Q8_0, Format::Q4_0]);
     let run = (2..600usize, prop::collection::vec(1..300usize, 1..4), any::<u64>());
     let arithmetic = prop::sample::select(vec!["dot", "f16", "f32"]);
@@ -231,7 +236,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 tied_head: true,
                 qkv_bias: on[1],
                 qk_norm: on[2],
-                post_norms: false,
+                post_norms: on[5],
             };
             Case { spec, format, tokens, cuts, seed, arithmetic }
         },

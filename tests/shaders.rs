@@ -25,7 +25,7 @@ const SHADERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shaders");
 const MEASURING: [&str; 2] = ["stream_read", "peak"];
 
 /// Layers of real heads: SmolLM2-1.7B's, Phi-4-mini's, Qwen2.5-3B's and Gemma 3 4B's, the rest small.
-fn models() -> [(Model, &'static str); 4] {
+fn models() -> [(Model, &'static str); 5] {
     let heads = |heads, kv_heads, head_dim, like: DecoderSpec| DecoderSpec {
         hidden: 256,
         ffn: 256,
@@ -45,6 +45,7 @@ fn models() -> [(Model, &'static str); 4] {
         (Model::new(partial, mixed(Format::Q4_K, Format::Q8_0, Format::Q6_K), 2), "dot"),
         (Model::new(biased, mixed(Format::Q4_K, Format::Q4_K, Format::Q6_K), 3), "f32"),
         (Model::new(heads(8, 4, 256, gemma()), Formats::all(Format::Q6_K), 4), "f16"),
+        (Model::new(heads(8, 8, 64, llama()), Formats { up: Format::Q5_0, ..Formats::all(Format::Q4_0) }, 5), "dot"),
     ]
 }
 
@@ -70,7 +71,7 @@ fn set(permutation: &mut Permutation, flag: &'static str, on: bool) {
 
 /// With each switch of the model's family on and off: whatever these flags need is baked in any case.
 fn switched(recorded: &Permutation) -> Vec<Permutation> {
-    let gated = recorded.flags.contains(&"GATED");
+    let gated = recorded.flags.iter().any(|flag| ["GATED", "GATING"].contains(flag));
     let switches: &[&'static str] = match recorded.kernel {
         "qkv" => &["BIAS"],
         "gate_up" => &["GELU"],
@@ -104,7 +105,7 @@ fn variants(recorded: &Permutation) -> Vec<Permutation> {
         of_format.modules.iter_mut().for_each(|(_, file)| *file = module);
         let has = |flag| recorded.flags.contains(&flag);
         if has("MATVEC") {
-            let least = if recorded.kernel == "gate_up" { 2 } else { 1 };
+            let least = if recorded.kernel == "gate_up" && !has("SEGMENT2") { 2 } else { 1 };
             for rows in [1, 2, 4].into_iter().filter(|&rows| rows >= least) {
                 for (dot, subgroups) in [(false, false), (false, true), (true, false), (true, true)] {
                     let mut variant = of_format.clone();

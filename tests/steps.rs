@@ -160,24 +160,12 @@ fn equals_the_definitions<D: Device>(device: &D) {
     }
 }
 
-/// Where the GPU has no kernel for them yet.
-#[test]
-fn norms_after_attention_and_feed_forward() {
-    let model = Model::new(DecoderSpec { post_norms: true, ..gemma() }, Formats::all(Format::F32), 8);
-    let tokens = text(40, model.spec.vocab);
-    let expected = decode(&model, &tokens).logits;
-    for batches in [&[40][..], &[1], &[3, 1, 7]] {
-        let error = worst(&run(&mut Cpu.load(&model), &tokens, 0, batches), &expected);
-        assert!(error < 1e-4, "batches of {batches:?}: {error:e}");
-    }
-}
-
 /// What a random model is made of, in sizes that are rounded up to what the formats can hold.
 #[derive(Clone, Debug)]
 struct Draft {
     /// 0: floats; 1: blocks of 32 too; 2: K-quants too.
     family: usize,
-    formats: [usize; 8],
+    formats: [usize; 9],
     hidden: usize,
     ffn: usize,
     kv_heads: usize,
@@ -194,7 +182,7 @@ struct Draft {
 
 fn drafts() -> impl Strategy<Value = Draft> {
     let shape = (1..300usize, 1..300usize, 1..4usize, 1..5usize, 1..13usize, 1..25usize, 1..90usize, 1..20usize);
-    let rest = (prop::array::uniform8(0..11usize), any::<u64>(), prop::collection::vec(1..6usize, 1..4), any::<u64>());
+    let rest = (prop::array::uniform9(0..11usize), any::<u64>(), prop::collection::vec(1..6usize, 1..4), any::<u64>());
     (0..3usize, shape, rest).prop_map(|(family, shape, (formats, switches, batches, seed))| {
         let (hidden, ffn, kv_heads, group, head_quads, rope_pairs, vocab, window) = shape;
         #[rustfmt::skip]
@@ -209,17 +197,20 @@ impl Draft {
     fn model(&self) -> Model {
         let most = [1, 32, 256][self.family];
         let known: Vec<Format> = Format::ALL.into_iter().filter(|format| format.block_len() <= most).collect();
-        let [embedding, head, query, key, value, attention_out, gate_up, down] =
+        let [embedding, head, query, key, value, attention_out, gate, mut up, down] =
             self.formats.map(|i| known[i % known.len()]);
-        let formats = Formats { embedding, head, query, key, value, attention_out, gate_up, down };
-        let block = [embedding, head, query, key, value, gate_up].map(Format::block_len).into_iter().max().unwrap();
+        let switch = |i: u64| self.switches >> i & 1 == 1;
+        if switch(12) {
+            up = gate;
+        }
+        let formats = Formats { embedding, head, query, key, value, attention_out, gate, up, down };
+        let block = [embedding, head, query, key, value, gate, up].map(Format::block_len).into_iter().max().unwrap();
         let mut head_dim = 4 * self.head_quads;
         let mut group = self.group;
         match attention_out.block_len() {
             256 => (head_dim, group) = (64, 4),
             block => head_dim = head_dim.next_multiple_of(block),
         }
-        let switch = |i: u64| self.switches >> i & 1 == 1;
         let pairs = |i| if switch(i) { RopePairs::Halves } else { RopePairs::Neighbours };
         let rope_dim = 2 * self.rope_pairs.min(head_dim / 2);
         let scaling = if switch(0) { RopeScaling::Linear(4.0) } else { RopeScaling::None };
@@ -249,6 +240,7 @@ impl Draft {
             tied_head: switch(9),
             qkv_bias: switch(10),
             qk_norm: switch(11),
+            post_norms: switch(13),
             ..llama()
         };
         Model::new(spec, formats, self.seed)

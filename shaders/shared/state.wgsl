@@ -12,7 +12,7 @@ struct State {
 #ifdef STATE_ADVANCES
 @group(0) @binding(0) var<storage, read_write> state: State;
 #else
-@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(0) var<uniform> state: State;
 #endif
 
 // Attention over a long context is split, so that it fills the GPU: the host makes the same sum for the grid.

@@ -31,7 +31,7 @@ pub struct Model {
     pub tensors: HashMap<Slot, Tensor>,
 }
 
-/// Of the matrices; gate and up share one.
+/// Of the matrices.
 #[derive(Clone, Copy, Debug)]
 pub struct Formats {
     pub embedding: Format,
@@ -40,14 +40,15 @@ pub struct Formats {
     pub key: Format,
     pub value: Format,
     pub attention_out: Format,
-    pub gate_up: Format,
+    pub gate: Format,
+    pub up: Format,
     pub down: Format,
 }
 
 impl Formats {
     pub fn all(format: Format) -> Formats {
-        let [embedding, head, query, key, value, attention_out, gate_up, down] = [format; 8];
-        Formats { embedding, head, query, key, value, attention_out, gate_up, down }
+        let [embedding, head, query, key, value, attention_out, gate, up, down] = [format; 9];
+        Formats { embedding, head, query, key, value, attention_out, gate, up, down }
     }
 }
 
@@ -77,7 +78,6 @@ pub fn llama() -> DecoderSpec {
     }
 }
 
-/// But for the norms after attention and feed-forward.
 pub fn gemma() -> DecoderSpec {
     DecoderSpec {
         heads: 4,
@@ -91,6 +91,7 @@ pub fn gemma() -> DecoderSpec {
         activation: Activation::Gelu,
         embedding_scale: 8.0,
         qk_norm: true,
+        post_norms: true,
         ..llama()
     }
 }
@@ -165,8 +166,8 @@ impl Model {
                 (Key, formats.key, k, h),
                 (Value, formats.value, k, h),
                 (AttentionOutput, formats.attention_out, h, q),
-                (Gate, formats.gate_up, spec.ffn, h),
-                (Up, formats.gate_up, spec.ffn, h),
+                (Gate, formats.gate, spec.ffn, h),
+                (Up, formats.up, spec.ffn, h),
                 (Down, formats.down, h, spec.ffn),
             ] {
                 add(Slot::Layer(i, slot), format, rows, cols, 0.0, 2.4 / (cols as f32).sqrt());

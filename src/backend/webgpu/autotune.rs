@@ -20,7 +20,7 @@ pub async fn tune(planner: &mut Planner<'_>, layers: &[usize], clock: fn() -> f6
     let end = clock() + BUDGET;
     for product in std::iter::once(Product::Head(0)).chain(products) {
         let (kernel, group) = (product.kernel(), product.group(planner.weights));
-        if tuning.get(&planner.gpu.capabilities, kernel, group, product.least_rows()).is_some() {
+        if tuning.get(&planner.gpu.capabilities, kernel, group, product.least_rows(planner.weights)).is_some() {
             continue;
         }
         if clock() > end {
@@ -42,7 +42,8 @@ async fn fastest(planner: &mut Planner<'_>, product: Product, clock: fn() -> f64
     while let Some(variants) = candidates(&capabilities, best, turn) {
         turn += 1;
         for variant in variants {
-            let possible = variant.is_possible(&capabilities, product.group(planner.weights), product.least_rows());
+            let possible =
+                variant.is_possible(&capabilities, product.group(planner.weights), product.least_rows(planner.weights));
             if variant == best || !possible || clock() > end {
                 continue;
             }

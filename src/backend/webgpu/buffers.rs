@@ -16,6 +16,7 @@ pub struct Buffers {
     /// Of the batch.
     pub tokens: wgpu::Buffer,
     pub residual: wgpu::Buffer,
+    pub post_norm: Option<PostNorm>,
     pub qkv: wgpu::Buffer,
     pub partials: wgpu::Buffer,
     pub gated: wgpu::Buffer,
@@ -31,6 +32,14 @@ pub struct Buffers {
     pub local_turns: Option<wgpu::Buffer>,
 }
 
+/// Where products are normed before they are added to the stream.
+pub struct PostNorm {
+    /// The last product of a step.
+    pub added: wgpu::Buffer,
+    /// The residual stream between the halves of a layer of one token; `residual` is it between layers.
+    pub stream: wgpu::Buffer,
+}
+
 impl Buffers {
     pub fn new(gpu: &Gpu, spec: &DecoderSpec) -> Result<Buffers> {
         let padded = |width: usize| width.next_multiple_of(BLOCK);
@@ -39,9 +48,16 @@ impl Buffers {
         let queries = padded(spec.heads * spec.head_dim);
         let widest = padded(spec.hidden).max(queries).max(padded(spec.ffn));
         Ok(Buffers {
-            state: room("state", 4)?,
+            // The sampler writes it, all others take it as a uniform: a kernel has eight storage buffers at most.
+            state: gpu.buffer_for("state", 16, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM)?,
             tokens: room("tokens", batch)?,
             residual: room("residual", batch * padded(spec.hidden))?,
+            post_norm: if spec.post_norms {
+                let added = room("added", batch * padded(spec.hidden))?;
+                Some(PostNorm { added, stream: room("stream", padded(spec.hidden))? })
+            } else {
+                None
+            },
             qkv: room("qkv", batch * padded((spec.heads + 2 * spec.kv_heads) * spec.head_dim))?,
             partials: room("partials", MAX_SPLITS * spec.heads * (head_room(spec) + 2))?,
             gated: room("gated", batch * padded(spec.ffn))?,
@@ -70,6 +86,7 @@ impl Buffers {
     pub fn bytes(&self) -> u64 {
         let all = [&self.residual, &self.qkv, &self.partials, &self.gated, &self.logits, &self.global_turns];
         let all = all.into_iter().chain([&self.attended, &self.panel, &self.panel_scales]);
+        let all = all.chain(self.post_norm.iter().flat_map(|post| [&post.added, &post.stream]));
         all.chain(&self.local_turns).map(wgpu::Buffer::size).sum()
     }
 }

@@ -189,7 +189,12 @@ impl Gpu {
     /// For storage; `bytes` is rounded up to whole words, never empty. Errors: [`Error::OutOfMemory`] where it exceeds
     /// the device's limit. (A device that runs out of memory says so later, to [`Gpu::check`].)
     pub fn buffer(&self, label: &str, bytes: u64) -> Result<wgpu::Buffer> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        self.buffer_for(label, bytes, wgpu::BufferUsages::STORAGE)
+    }
+
+    /// As [`Gpu::buffer`], for other bindings.
+    pub fn buffer_for(&self, label: &str, bytes: u64, bindings: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let usage = bindings | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let size = bytes.next_multiple_of(16).max(16);
         let limit = self.capabilities.binding_limit;
         if size > limit {

@@ -72,6 +72,15 @@ struct Batch {
     start: usize,
     tokens: usize,
     head_rows: usize,
+    /// The layer whose last product is yet to be normed and added to the stream: the next kernel does it.
+    pending: Option<(usize, Half)>,
+}
+
+/// Of a layer.
+#[derive(Clone, Copy)]
+enum Half {
+    Attention,
+    FeedForward,
 }
 
 impl WebGpuBackend {
@@ -218,11 +227,32 @@ impl WebGpuBackend {
     /// The batch's residual stream after the steps so far, `[tokens, hidden]`.
     pub async fn residual(&mut self) -> Result<Vec<f32>> {
         self.flush();
+        let stream = self.settled_stream()?;
         let (hidden, padded) = (self.spec.hidden, self.spec.hidden.next_multiple_of(BLOCK));
         let bytes = (4 * self.batch.tokens * padded) as u64;
-        let read = self.gpu.read_buffer(&self.model()?.buffers.residual, 0, bytes).await?;
+        let read = self.gpu.read_buffer(&stream, 0, bytes).await?;
         let floats: Vec<f32> = read.chunks_exact(4).map(float).collect();
         Ok(floats.chunks_exact(padded).flat_map(|row| &row[..hidden]).copied().collect())
+    }
+
+    /// Where the stream is, after what is pending was added to it; the kernel that would have done so then adds nothing.
+    fn settled_stream(&mut self) -> Result<wgpu::Buffer> {
+        let pending = self.batch.pending.take().filter(|_| self.batch.tokens == 1);
+        let buffers = &self.model()?.buffers;
+        let (Some((layer, half)), Some(post)) = (pending, &buffers.post_norm) else {
+            return Ok(buffers.residual.clone());
+        };
+        let stream = if matches!(half, Half::Attention) { post.stream.clone() } else { buffers.residual.clone() };
+        let mut planner = self.planner()?;
+        let weights = planner.weights;
+        let norm = match half {
+            Half::Attention => (&weights.layers[layer].vectors, weights.vector_offsets.post_attention_norm),
+            Half::FeedForward => weights.after_ffn(layer),
+        };
+        if let Some(post_norm) = planner.post_norm(&stream, norm) {
+            self.gpu.submit(|pass| post_norm.of(1).encode(pass));
+        }
+        Ok(stream)
     }
 
     fn write_state(&self, position: usize, tokens: usize, last_row: usize) -> Result<()> {
@@ -356,7 +386,7 @@ impl Backend for WebGpuBackend {
         let end = start + tokens.len();
         self.grow(end)?;
         self.model_mut()?.cache.len = end;
-        self.batch = Batch { start, tokens: tokens.len(), head_rows: 0 };
+        self.batch = Batch { start, tokens: tokens.len(), ..Batch::default() };
         self.recording.clear();
         self.write_state(start, tokens.len(), tokens.len() - 1)?;
         let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
@@ -380,6 +410,7 @@ impl Backend for WebGpuBackend {
     }
 
     fn attention_out(&mut self, layer: usize) -> Result<()> {
+        self.batch.pending = Some((layer, Half::Attention));
         self.record_layer(layer, |one| &one.attention_out, |several| &several.attention_out)
     }
 
@@ -388,6 +419,7 @@ impl Backend for WebGpuBackend {
     }
 
     fn down(&mut self, layer: usize) -> Result<()> {
+        self.batch.pending = Some((layer, Half::FeedForward));
         self.record_layer(layer, |one| &one.down, |several| &several.down)
     }
 

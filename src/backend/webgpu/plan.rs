@@ -74,7 +74,7 @@ impl Planner<'_> {
     /// The variant of a product: what was measured, or else what is likely.
     pub fn shape(&self, product: Product) -> Shape {
         let (gpu, capabilities) = (self.gpu, &self.gpu.capabilities);
-        let (group, least) = (product.group(self.weights), product.least_rows());
+        let (group, least) = (product.group(self.weights), product.least_rows(self.weights));
         let measured = gpu.tuning.get(capabilities, product.kernel(), group, least);
         measured.unwrap_or_else(|| choose(capabilities, gpu.options.arithmetic.as_deref(), group, least))
     }
@@ -89,33 +89,62 @@ impl Planner<'_> {
         for (segment, alias) in group.segments.iter().zip(ALIASES) {
             let of_segment = segment.rows.div_ceil(shape.rows_per_workgroup());
             permutation = permutation.number(format!("{alias}_GROUPS"), of_segment);
-            workgroups += of_segment;
+            // Gate and up of two types are multiplied by the same threads.
+            workgroups = if matches!(product, Product::GateUp(_)) { of_segment } else { workgroups + of_segment };
         }
+        let permutation = permutation
+            .flag_if(group.segments.len() > 1, "SEGMENT2")
+            .flag_if(group.segments.len() > 2, "SEGMENT3")
+            .flag_if(spec.post_norms, "POST_NORM");
+        let post_norm = buffers.post_norm.as_ref();
+        let added = post_norm.map_or(&buffers.residual, |post| &post.added);
+        // Between the halves of a layer the stream is elsewhere, so that no kernel reads what it writes.
+        let stream = post_norm.map_or(&buffers.residual, |post| &post.stream);
         let (permutation, input, output): (_, &[&wgpu::Buffer], _) = match product {
             Product::Qkv(layer) => {
                 let permutation = permutation
                     .number("NORM", offsets.attention_norm)
                     .number("QKV_BIAS", offsets.qkv_bias)
-                    .flag_if(spec.qkv_bias, "BIAS")
-                    .flag_if(group.segments.len() > 1, "SEGMENT2")
-                    .flag_if(group.segments.len() > 2, "SEGMENT3");
+                    .number("ADDED_NORM", offsets.post_ffn_norm)
+                    .flag_if(spec.qkv_bias, "BIAS");
                 (permutation, &[&buffers.residual, &weights.layers[layer].vectors], &buffers.qkv)
             }
-            Product::AttentionOut(_) => (permutation, &[&buffers.partials], &buffers.residual),
+            Product::AttentionOut(_) => (permutation, &[&buffers.partials], added),
             Product::GateUp(layer) => {
                 let gelu = spec.activation == Activation::Gelu;
-                let permutation = permutation.number("NORM", offsets.ffn_norm).flag_if(gelu, "GELU");
-                (permutation, &[&buffers.residual, &weights.layers[layer].vectors], &buffers.gated)
+                let permutation = permutation
+                    .number("NORM", offsets.ffn_norm)
+                    .number("ADDED_NORM", offsets.post_attention_norm)
+                    .flag_if(gelu, "GELU");
+                (permutation, &[stream, &weights.layers[layer].vectors], &buffers.gated)
             }
-            Product::Down(_) => (permutation, &[&buffers.gated], &buffers.residual),
+            Product::Down(_) => (permutation, &[&buffers.gated], added),
             Product::Head(_) => {
-                let permutation = permutation.number("NORM", 0).number("PART_FIRST", group.part_first);
+                let permutation = permutation
+                    .number("NORM", 0)
+                    .number("ADDED_NORM", weights.after_ffn(spec.layers - 1).1)
+                    .number("PART_FIRST", group.part_first);
                 (permutation, &[&buffers.residual, &weights.output_norm], &buffers.logits)
             }
         };
         let mut bound = vec![&buffers.state, &group.buffer, &group.buffer];
         bound.extend_from_slice(input);
         bound.push(output);
+        let permutation = match (post_norm, product) {
+            (Some(post), Product::Qkv(_)) => {
+                bound.extend([&post.added, &post.stream]);
+                permutation.flag("KEEPS")
+            }
+            (Some(post), Product::GateUp(_)) => {
+                bound.extend([&post.added, &buffers.residual]);
+                permutation.flag("KEEPS")
+            }
+            (Some(post), Product::Head(_)) => {
+                bound.push(&post.added);
+                permutation
+            }
+            _ => permutation,
+        };
         self.pipelines.get(gpu, permutation).bind(gpu, &bound, [workgroups as u32, 1, 1])
     }
 
@@ -134,8 +163,10 @@ impl Planner<'_> {
                     .bake(self.base("embed"), &ALIASES)
                     .number("WG", 64)
                     .number("PART_FIRST", part.part_first)
-                    .float("EMBEDDING_SCALE", self.spec.embedding_scale);
-                let bound = [&buffers.state, &part.buffer, &part.buffer, &buffers.tokens, &buffers.residual];
+                    .float("EMBEDDING_SCALE", self.spec.embedding_scale)
+                    .flag_if(self.spec.post_norms, "POST_NORM");
+                let mut bound = vec![&buffers.state, &part.buffer, &part.buffer, &buffers.tokens, &buffers.residual];
+                bound.extend(buffers.post_norm.as_ref().map(|post| &post.added));
                 self.pipelines.get(gpu, permutation).bind(gpu, &bound, [part.blocks.div_ceil(64) as u32, 1, 1])
             })
             .collect()
@@ -221,9 +252,9 @@ impl Product {
         }
     }
 
-    /// Rows that one thread needs together: gate and up.
-    pub fn least_rows(self) -> usize {
-        if matches!(self, Product::GateUp(_)) { 2 } else { 1 }
+    /// Rows that one thread needs together: gate and up, where they alternate.
+    pub fn least_rows(self, weights: &GpuWeights) -> usize {
+        if matches!(self, Product::GateUp(_)) && self.group(weights).segments.len() == 1 { 2 } else { 1 }
     }
 }
 
@@ -231,9 +262,6 @@ impl Product {
 pub fn supported(spec: &DecoderSpec) -> Result<()> {
     let group = spec.heads / spec.kv_heads;
     let refuse = |why: String| Err(Error::UnsupportedOnGpu(why));
-    if spec.post_norms {
-        return refuse("norms after attention".into());
-    }
     if !spec.head_dim.is_multiple_of(4) {
         return refuse(format!("heads of {} elements", spec.head_dim));
     }

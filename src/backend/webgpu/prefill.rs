@@ -84,13 +84,32 @@ impl Planner<'_> {
         of_qkv.push(self.rope_kv(layer));
         let attention = vec![self.attention_batch(layer)];
         let hidden = padded(self.spec.hidden);
-        let attention_out =
-            self.multiply(&groups.attention_out, &Inputs::Plain(attended), residual, hidden, &["ADDED"]);
+        let (sum, flags): (_, &[_]) = match &buffers.post_norm {
+            Some(post) => (&post.added, &[]),
+            None => (residual, &["ADDED"]),
+        };
+        let mut attention_out = self.multiply(&groups.attention_out, &Inputs::Plain(attended), sum, hidden, flags);
+        attention_out.extend(self.post_norm(residual, (&groups.vectors, offsets.post_attention_norm)));
         let inputs = Inputs::Normed(&groups.vectors, offsets.ffn_norm);
         let gelu = if self.spec.activation == Activation::Gelu { "GELU" } else { "SILU" };
-        let gate_up = self.multiply(&groups.gate_up, &inputs, gated, padded(self.spec.ffn), &["GATED", gelu]);
-        let down = self.multiply(&groups.down, &Inputs::Plain(gated), residual, hidden, &["ADDED"]);
+        let gate_up = self.multiply(&groups.gate_up, &inputs, gated, padded(self.spec.ffn), &[gelu]);
+        let mut down = self.multiply(&groups.down, &Inputs::Plain(gated), sum, hidden, flags);
+        down.extend(self.post_norm(residual, weights.after_ffn(layer)));
         LayerBatch { qkv: of_qkv, attention, attention_out, gate_up, down }
+    }
+
+    /// Norms the last product by the weights at this quad of a buffer, and adds it to `stream`.
+    pub fn post_norm(&mut self, stream: &wgpu::Buffer, norm: (&wgpu::Buffer, usize)) -> Option<Batched> {
+        let added = &self.buffers.post_norm.as_ref()?.added;
+        let (vectors, at) = norm;
+        let permutation = self
+            .base("post_norm")
+            .number("BLOCKS", self.spec.hidden.div_ceil(BLOCK))
+            .number("COLS", self.spec.hidden)
+            .number("NORM", at)
+            .number("WG", WORKGROUP);
+        let dispatch = self.pipelines.get(self.gpu, permutation).bind(self.gpu, &[stream, vectors, added], [1, 1, 1]);
+        Some(Batched { dispatch, tokens: 1 })
     }
 
     /// The bind groups that hold the cache, made anew when it grows.
@@ -156,12 +175,18 @@ impl Planner<'_> {
         variant: &Permutation,
     ) -> Vec<Batched> {
         let (gpu, buffers) = (self.gpu, self.buffers);
+        let gated = variant.has("GELU") || variant.has("SILU");
         let mut all = Vec::new();
-        for segment in &group.segments {
+        for (i, segment) in group.segments.iter().enumerate() {
             let tile = self.tile(group, segment);
-            let permutation = bake_segment(variant.clone(), segment, "q")
-                .number("BLOCKS", group.blocks)
-                .number("OUT_FIRST", group.part_first + segment.first);
+            let mut permutation = bake_segment(variant.clone(), segment, "q").number("BLOCKS", group.blocks);
+            permutation = match (gated, i) {
+                (true, 0) if group.segments.len() == 1 => permutation.flag("GATED"),
+                (true, 1) => permutation.flag("GATING"),
+                _ => permutation,
+            };
+            let first = if gated { 0 } else { group.part_first + segment.first };
+            let permutation = permutation.number("OUT_FIRST", first);
             let mut bound = vec![&buffers.state, &group.buffer, &group.buffer];
             match *inputs {
                 Inputs::Plain(buffer) if tile.arithmetic != Arithmetic::Dot => bound.push(buffer),

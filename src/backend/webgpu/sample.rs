@@ -155,7 +155,7 @@ impl WebGpuBackend {
     pub(super) fn start_on_device(&mut self, sampling: &Sampling) -> Result<bool> {
         self.gpu.check()?;
         self.stop_on_device();
-        let Batch { start, tokens, head_rows } = self.batch;
+        let Batch { start, tokens, head_rows, .. } = self.batch;
         let start = start + tokens;
         let Self { gpu, spec, .. } = self;
         let model = self.model.as_mut().ok_or_else(not_loaded)?;
@@ -248,7 +248,7 @@ impl WebGpuBackend {
         self.stop_on_device();
         let bytes: Vec<u8> = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.gpu.write(&self.model()?.buffers.logits, 0, &bytes);
-        self.batch = Batch { start: 0, tokens: 1, head_rows: 1 };
+        self.batch = Batch { tokens: 1, head_rows: 1, ..Batch::default() };
         self.write_state(0, 1, 0)
     }
 }

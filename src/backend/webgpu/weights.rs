@@ -1,7 +1,7 @@
 //! A model's tensors on the GPU: which buffer each goes to, in which planes, and the repacking of the raw rows there.
 //!
 //! The matrices of a fused step share one buffer. Neighbours of one format become one segment, so that a kernel sees one
-//! matrix; gate and up alternate row by row. A row has whole blocks of 32 columns. A segment has three planes: `quads`
+//! matrix; gate and up of one format alternate row by row. A row has whole blocks of 32 columns. A segment has three planes: `quads`
 //! (16 bytes at a time: quants or floats), `high` (the bits beyond the fourth) and `scales`; the layouts are in
 //! `shaders/quant/*.wgsl`.
 
@@ -170,6 +170,9 @@ pub struct VectorOffsets {
     pub qkv_bias: usize,
     pub query_norm: usize,
     pub key_norm: usize,
+    pub post_attention_norm: usize,
+    /// Of the layer before: this one's first kernel norms what that one made.
+    pub post_ffn_norm: usize,
     quads: usize,
 }
 
@@ -198,7 +201,9 @@ pub struct GpuWeights {
     pub embedding: Vec<Group>,
     /// Empty: tied to the embedding.
     pub head: Vec<Group>,
+    /// And after it, where there are such, the last layer's norm after its feed-forward.
     pub output_norm: wgpu::Buffer,
+    hidden_quads: usize,
     pub rope_factors: HashMap<RopeFactors, Vec<f32>>,
     pub bytes: u64,
     targets: HashMap<Slot, Target>,
@@ -244,14 +249,11 @@ impl GpuWeights {
             let attention_out = group("attention_out", &[AttentionOutput])?;
             let gate_up = group("gate_up", &[Gate, Up])?;
             let down = group("down", &[Down])?;
-            if gate_up.segments.len() > 1 {
-                return Err(Error::UnsupportedOnGpu(format!(
-                    "layer {layer} has gate and up matrices of different types"
-                )));
-            }
-            for (slot, first_row) in [(Gate, 0), (Up, 1)] {
-                let target = targets.get_mut(&Slot::Layer(layer, slot)).expect("inserted above");
-                (target.first_row, target.row_stride) = (first_row, 2);
+            if gate_up.segments.len() == 1 {
+                for (slot, first_row) in [(Gate, 0), (Up, 1)] {
+                    let target = targets.get_mut(&Slot::Layer(layer, slot)).expect("inserted above");
+                    (target.first_row, target.row_stride) = (first_row, 2);
+                }
             }
             let vectors = gpu.buffer(&format!("vectors {layer}"), 16 * offsets.quads as u64)?;
             layers.push(LayerGroups { qkv, attention_out, gate_up, down, vectors });
@@ -284,21 +286,25 @@ impl GpuWeights {
             vector_offsets: offsets,
             embedding,
             head,
-            output_norm: gpu.buffer("output norm", 16 * hidden_quads as u64)?,
+            output_norm: gpu.buffer("output norm", 16 * hidden_quads as u64 * if spec.post_norms { 2 } else { 1 })?,
+            hidden_quads,
             rope_factors: HashMap::new(),
             bytes,
             targets,
             shapes,
             widths: Widths { query: spec.heads * spec.head_dim, key: spec.kv_heads * spec.head_dim },
             raw: gpu.buffer("raw", (2 << 20).min(gpu.capabilities.binding_limit))?,
-            chunk: gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("chunk"),
-                size: 32,
-                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            }),
+            chunk: gpu.buffer_for("chunk", 32, wgpu::BufferUsages::UNIFORM)?,
             unsettled: 0,
         })
+    }
+
+    /// The norm after a layer's feed-forward stands where it is wanted: with the next layer's, or the head's. In quads.
+    pub fn after_ffn(&self, layer: usize) -> (&wgpu::Buffer, usize) {
+        match self.layers.get(layer + 1) {
+            Some(next) => (&next.vectors, self.vector_offsets.post_ffn_norm),
+            None => (&self.output_norm, self.hidden_quads),
+        }
     }
 
     /// The matrices of the head, in row order.
@@ -412,9 +418,12 @@ impl GpuWeights {
                     LayerSlot::ValueBias => 4 * offsets.qkv_bias + spec.query + spec.key,
                     LayerSlot::QueryNorm => 4 * offsets.query_norm,
                     LayerSlot::KeyNorm => 4 * offsets.key_norm,
+                    LayerSlot::PostAttentionNorm => 4 * offsets.post_attention_norm,
+                    LayerSlot::PostFfnNorm => 4 * self.after_ffn(layer).1,
                     other => return Err(Error::UnsupportedOnGpu(format!("the tensor {other:?}"))),
                 };
-                (&self.layers[layer].vectors, at)
+                let last = slot == LayerSlot::PostFfnNorm;
+                (if last { self.after_ffn(layer).0 } else { &self.layers[layer].vectors }, at)
             }
             other => return Err(Error::BadRequest(format!("{other:?} is no vector"))),
         };
@@ -451,5 +460,15 @@ fn vector_offsets(spec: &DecoderSpec) -> VectorOffsets {
     let (attention_norm, ffn_norm) = (take(hidden), take(hidden));
     let qkv_bias = if spec.qkv_bias { take((spec.heads + 2 * spec.kv_heads) * spec.head_dim) } else { 0 };
     let (query_norm, key_norm) = if spec.qk_norm { (take(spec.head_dim), take(spec.head_dim)) } else { (0, 0) };
-    VectorOffsets { attention_norm, ffn_norm, qkv_bias, query_norm, key_norm, quads }
+    let (post_attention_norm, post_ffn_norm) = if spec.post_norms { (take(hidden), take(hidden)) } else { (0, 0) };
+    VectorOffsets {
+        post_attention_norm,
+        post_ffn_norm,
+        attention_norm,
+        ffn_norm,
+        qkv_bias,
+        query_norm,
+        key_norm,
+        quads,
+    }
 }

@@ -57,6 +57,7 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "shared/tile_dot",
     "shared/tile_float",
     "panel",
+    "post_norm",
     "matmul",
     "rope_kv",
     "attention_batch",
@@ -112,7 +113,7 @@ impl Permutation {
         self
     }
 
-    fn has(&self, flag: &str) -> bool {
+    pub fn has(&self, flag: &str) -> bool {
         self.flags.contains(&flag)
     }
 
