@@ -170,8 +170,9 @@ fn model(spec: &DecoderSpec, format: Format, seed: u64) -> Vec<Tensor> {
             (Up, ffn, h),
             (Down, h, ffn),
         ] {
-            let mixed =
-                (slot == Value || slot == Up && seed.is_multiple_of(2)) && format == Format::Q4_0 && h.is_multiple_of(32);
+            let mixed = (slot == Value || slot == Up && seed.is_multiple_of(2))
+                && format == Format::Q4_0
+                && h.is_multiple_of(32);
             let format = if mixed { Format::Q8_0 } else { format_of(cols) };
             let spread = 1.5 / (cols as f32).sqrt();
             all.push(tensor(&mut rng, Slot::Layer(i, slot), format, [rows, cols], 0.0, spread));

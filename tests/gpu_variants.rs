@@ -71,17 +71,16 @@ fn every_variant_tells_the_same_story() {
     // As many as there was time for.
     let measured = tuning.as_object().unwrap();
     assert!(!measured.is_empty() && measured.keys().all(|name| products.contains(name)), "{tuning} {products:?}");
-    for (workgroup, lanes, rows, dot, subgroups) in [
-        (64, 1, 2, true, false),
-        (64, 32, 4, false, false),
-        (128, 2, 2, true, true),
-        (128, 16, 4, true, false),
-        (256, 4, 4, true, true),
-        (256, 8, 2, false, true),
-        (256, 32, 2, true, false),
+    for (workgroup, lanes, rows, arithmetic, subgroups) in [
+        (64, 1, 2, "dot", false),
+        (64, 32, 4, "f32", false),
+        (128, 2, 2, "dot", true),
+        (128, 16, 4, "f16", false),
+        (256, 4, 4, "f16", true),
+        (256, 8, 2, "f32", true),
+        (256, 32, 2, "dot", false),
     ] {
-        let variant =
-            json!({ "workgroup": workgroup, "lanes": lanes, "rows": rows, "dot": dot, "subgroups": subgroups });
+        let variant = json!({ "workgroup": workgroup, "lanes": lanes, "rows": rows, "arithmetic": arithmetic, "subgroups": subgroups });
         let found = story(&GpuOptions { tuning: all(&products, &variant), ..options.clone() }).ids;
         // Sums in another order, and floats in place of int8, may turn a near tie.
         if let Some(at) = (0..40).find(|&i| found[i] != expected[i]) {
@@ -95,10 +94,10 @@ fn what_the_device_cannot_do_is_passed_over() {
     let Some(options) = gpu() else { return };
     let Story { ids: expected, products, .. } = story(&options);
     for variant in [
-        json!({ "workgroup": 1024, "lanes": 8, "rows": 2, "dot": false, "subgroups": false }),
-        json!({ "workgroup": 128, "lanes": 7, "rows": 2, "dot": false, "subgroups": false }),
-        json!({ "workgroup": 128, "lanes": 8, "rows": 0, "dot": false, "subgroups": false }),
-        json!({ "workgroup": 128, "lanes": 32, "rows": 2, "dot": false, "subgroups": true }),
+        json!({ "workgroup": 1024, "lanes": 8, "rows": 2, "arithmetic": "f32", "subgroups": false }),
+        json!({ "workgroup": 128, "lanes": 7, "rows": 2, "arithmetic": "f32", "subgroups": false }),
+        json!({ "workgroup": 128, "lanes": 8, "rows": 0, "arithmetic": "f32", "subgroups": false }),
+        json!({ "workgroup": 128, "lanes": 32, "rows": 2, "arithmetic": "f32", "subgroups": true }),
     ] {
         let tuning = all(&products, &variant);
         assert_eq!(story(&GpuOptions { tuning, ..options.clone() }).ids, expected, "{variant}");

@@ -107,16 +107,20 @@ fn variants(recorded: &Permutation) -> Vec<Permutation> {
         if has("MATVEC") {
             let least = if recorded.kernel == "gate_up" && !has("SEGMENT2") { 2 } else { 1 };
             for rows in [1, 2, 4].into_iter().filter(|&rows| rows >= least) {
-                for (dot, subgroups) in [(false, false), (false, true), (true, false), (true, true)] {
+                let halves = integers || format == Format::F16;
+                let possible = [("DOT", integers), ("F16", halves), ("F32", true)].into_iter().filter(|p| p.1);
+                for (arithmetic, subgroups) in possible.flat_map(|(name, _)| [(name, false), (name, true)]) {
                     let mut variant = of_format.clone();
                     for (name, value) in [("WG", 256), ("RPG", rows)] {
                         variant.numbers.iter_mut().find(|number| number.0 == name).expect("baked").1 = value;
                     }
                     set(&mut variant, "RPG2", rows >= 2);
                     set(&mut variant, "RPG4", rows >= 4);
-                    set(&mut variant, "DOT", dot);
+                    set(&mut variant, "DOT", arithmetic == "DOT");
+                    set(&mut variant, "F16", arithmetic == "F16");
+                    set(&mut variant, "SCALED", arithmetic != "F32");
                     set(&mut variant, "SUBGROUPS", subgroups);
-                    all.extend((integers || !dot).then_some(variant));
+                    all.push(variant);
                 }
             }
         } else if integers || !has("DOT") && (!has("F16") || format == Format::F16) {

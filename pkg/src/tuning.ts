@@ -2,7 +2,7 @@
 // its entries name kernel, types and sizes, so that models share it.
 
 /** Changes with the variants there are. */
-const CACHE = "kinglet-tuning-1";
+const CACHE = "kinglet-tuning-2";
 /** Asked of nobody: a cache wants addresses for keys. */
 const key = (adapter: string) => `https://kinglet.invalid/tuning/${encodeURIComponent(adapter)}`;
 

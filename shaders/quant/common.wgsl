@@ -15,6 +15,17 @@ struct Values {
 
 #import shared/signed_bytes
 
+#ifdef MATVEC
+// Four weights times four inputs.
+fn four(weights: vec4f, x: Quad) -> f32 {
+#ifdef F16
+    return f32(dot(vec4h(weights), x));
+#else
+    return dot(weights, x);
+#endif
+}
+#endif
+
 fn halves(word: u32) -> vec2f {
     return unpack2x16float(word);
 }

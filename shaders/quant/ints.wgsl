@@ -24,11 +24,12 @@ fn FMT_product(row: u32, block: u32, t: u32) -> f32 {
     return x.x * (s.x * f32(low) + s.y * f32(high) + s.z * x.y);
 #else
     let i = 8u * t;
-    let low = dot(signed_bytes(q.a.x), tile_x[i]) + dot(signed_bytes(q.a.y), tile_x[i + 1u])
-        + dot(signed_bytes(q.a.z), tile_x[i + 2u]) + dot(signed_bytes(q.a.w), tile_x[i + 3u]);
-    let high = dot(signed_bytes(q.b.x), tile_x[i + 4u]) + dot(signed_bytes(q.b.y), tile_x[i + 5u])
-        + dot(signed_bytes(q.b.z), tile_x[i + 6u]) + dot(signed_bytes(q.b.w), tile_x[i + 7u]);
-    return s.x * low + s.y * high + s.z * tile_scale[t].y;
+    let low = four(signed_bytes(q.a.x), tile_x[i]) + four(signed_bytes(q.a.y), tile_x[i + 1u])
+        + four(signed_bytes(q.a.z), tile_x[i + 2u]) + four(signed_bytes(q.a.w), tile_x[i + 3u]);
+    let high = four(signed_bytes(q.b.x), tile_x[i + 4u]) + four(signed_bytes(q.b.y), tile_x[i + 5u])
+        + four(signed_bytes(q.b.z), tile_x[i + 6u]) + four(signed_bytes(q.b.w), tile_x[i + 7u]);
+    let x = tile_scale[t];
+    return x.x * (s.x * low + s.y * high + s.z * x.y);
 #endif
 }
 #include shared/rows

@@ -16,14 +16,12 @@ pub fn gpu() -> Option<GpuOptions> {
     }
 }
 
-/// Both arithmetics and both ways to sum over lanes, with what messages call them. Empty where [`gpu`] is `None`.
+/// Every arithmetic and both ways to sum over lanes, with what messages call them. Empty where [`gpu`] is `None`.
 #[allow(dead_code)]
 pub fn variants() -> Vec<(String, GpuOptions)> {
     let Some(options) = gpu() else { return Vec::new() };
-    let both = |arithmetic: &'static str| [false, true].map(|without| (arithmetic, without));
-    ["dot", "f32"]
+    [("dot", false), ("dot", true), ("f16", false), ("f32", false), ("f32", true)]
         .into_iter()
-        .flat_map(both)
         .map(|(arithmetic, without_subgroups)| {
             let name = format!("{arithmetic}, {}", if without_subgroups { "workgroup memory" } else { "subgroups" });
             (name, GpuOptions { arithmetic: Some(arithmetic.into()), without_subgroups, ..options.clone() })

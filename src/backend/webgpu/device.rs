@@ -37,7 +37,7 @@ pub struct GpuOptions {
     /// Milliseconds: where there is a clock, the tokens in flight are as many as help.
     #[serde(skip)]
     pub clock: Option<fn() -> f64>,
-    /// For tests and benches: "f32" or "dot" rather than what `choose` takes.
+    /// For tests and benches: "f32", "f16" or "dot" rather than what `choose` takes.
     pub arithmetic: Option<String>,
     /// For tests and benches: sums through workgroup memory although the device has subgroups.
     pub without_subgroups: bool,

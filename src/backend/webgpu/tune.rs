@@ -19,8 +19,7 @@ pub struct Shape {
     pub lanes: usize,
     /// Rows that they work on at once: 1, 2 or 4.
     pub rows: usize,
-    /// Signed bytes by `dot4I8Packed` rather than floats.
-    pub dot: bool,
+    pub arithmetic: Arithmetic,
     pub subgroups: bool,
 }
 
@@ -60,8 +59,12 @@ pub fn choose(capabilities: &Capabilities, arithmetic: Option<&str>, group: &Gro
     let per_workgroup = workgroup / lanes;
     let fills = |at_once: usize| group.rows().div_ceil(per_workgroup * at_once) >= WORKGROUPS;
     let rows = [4, 2, 1].into_iter().find(|&rows| fills(rows)).unwrap_or(1).max(least_rows);
-    let dot = integers(group) && capabilities.packed_dot && arithmetic != Some("f32");
-    Shape { workgroup, lanes, rows, dot, subgroups }
+    let arithmetic = match arithmetic {
+        None | Some("dot") if Arithmetic::Dot.is_possible(capabilities, group) => Arithmetic::Dot,
+        Some("f16") if Arithmetic::F16.is_possible(capabilities, group) => Arithmetic::F16,
+        _ => Arithmetic::F32,
+    };
+    Shape { workgroup, lanes, rows, arithmetic, subgroups }
 }
 
 const LANES: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -73,7 +76,7 @@ fn integers(group: &Group) -> bool {
 /// Variants that differ from `best` in one way, in rounds of the `turn`-th way; none after the last.
 pub fn candidates(capabilities: &Capabilities, best: Shape, turn: usize) -> Option<Vec<Shape>> {
     Some(match turn {
-        0 => vec![Shape { dot: !best.dot, ..best }],
+        0 => [Arithmetic::Dot, Arithmetic::F16, Arithmetic::F32].map(|arithmetic| Shape { arithmetic, ..best }).into(),
         1 => LANES.iter().map(|&lanes| Shape { lanes, ..best }).collect(),
         2 => [1, 2, 4].iter().map(|&rows| Shape { rows, ..best }).collect(),
         3 => [64, 256].iter().map(|&workgroup| Shape { workgroup, ..best }).collect(),
@@ -89,7 +92,7 @@ impl Shape {
             && LANES.contains(&self.lanes)
             && [1, 2, 4].contains(&self.rows)
             && self.rows >= least_rows
-            && (!self.dot || capabilities.packed_dot && integers(group))
+            && self.arithmetic.is_possible(capabilities, group)
             && (!self.subgroups || self.lanes <= capabilities.subgroup_size as usize)
     }
 
@@ -106,19 +109,37 @@ impl Shape {
             .flag("MATVEC")
             .flag_if(self.rows >= 2, "RPG2")
             .flag_if(self.rows >= 4, "RPG4")
-            .flag_if(self.dot, "DOT")
+            .flag_if(self.arithmetic == Arithmetic::Dot, "DOT")
+            .flag_if(self.arithmetic == Arithmetic::F16, "F16")
+            .flag_if(self.arithmetic != Arithmetic::F32, "SCALED")
             .flag_if(self.subgroups, "SUBGROUPS")
     }
 }
 
-/// What a product of a batch multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a product multiplies; sums are floats in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Arithmetic {
     /// Signed bytes by `dot4I8Packed`.
     Dot,
-    /// Weights as halves in workgroup memory, inputs and sums as floats.
+    /// Halves; of a batch only the weights are such.
     F16,
     F32,
+}
+
+impl Arithmetic {
+    fn is_possible(self, capabilities: &Capabilities, group: &Group) -> bool {
+        match self {
+            Arithmetic::Dot => capabilities.packed_dot && integers(group),
+            Arithmetic::F16 => capabilities.f16 && group.segments.iter().all(|segment| fit_halves(segment.format)),
+            Arithmetic::F32 => true,
+        }
+    }
+}
+
+/// Whether halves hold the format's quants, or its floats.
+fn fit_halves(format: Format) -> bool {
+    format == Format::F16 || planes(format).integers
 }
 
 /// How a kernel multiplies a matrix by a batch; 16 KiB of workgroup memory hold a tile of both.
@@ -133,13 +154,12 @@ pub struct Tile {
 
 /// For one matrix of a group, whose matrices share their inputs.
 pub fn choose_tile(capabilities: &Capabilities, arithmetic: Option<&str>, group: &Group, segment: &Segment) -> Tile {
-    let halves = segment.format == Format::F16 || planes(segment.format).integers;
     let two_scales = segment.format == Format::Q6_K;
     match arithmetic {
-        None | Some("dot") if integers(group) && capabilities.packed_dot => {
+        None | Some("dot") if Arithmetic::Dot.is_possible(capabilities, group) => {
             Tile { arithmetic: Arithmetic::Dot, tokens: 64, step: 2, two_scales }
         }
-        None | Some("dot" | "f16") if halves && capabilities.f16 => {
+        None | Some("dot" | "f16") if capabilities.f16 && fit_halves(segment.format) => {
             Tile { arithmetic: Arithmetic::F16, tokens: 64, step: 1, two_scales }
         }
         _ => Tile { arithmetic: Arithmetic::F32, tokens: 32, step: 1, two_scales },
