@@ -331,6 +331,7 @@ fn stories260k_tells_its_story_without_a_round_trip_for_each_token() {
 #[test]
 fn in_steady_state_nothing_is_made_or_written_and_16_bytes_come_back() {
     let Some(gpu) = gpu() else { return };
+    let gpu = GpuOptions { few_in_flight: true, ..gpu };
     let mut session = load(EMBEDDED, &gpu);
     let sampled = GenerateOptions { temperature: 0.8, repeat_penalty: 1.1, ..greedy(120) };
     for options in [greedy(120), sampled] {

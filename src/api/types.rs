@@ -53,8 +53,7 @@ pub enum JsBackend {
 
 impl JsLoadOptions {
     pub fn gpu(&self) -> GpuOptions {
-        let tune = self.tune.then_some(clock as fn() -> f64);
-        GpuOptions { tune, clock: Some(clock), ..self.gpu.clone() }
+        GpuOptions { tune: self.tune, clock: Some(clock), ..self.gpu.clone() }
     }
 
     pub fn session(&self) -> LoadOptions {

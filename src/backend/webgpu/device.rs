@@ -31,12 +31,15 @@ pub struct GpuOptions {
     pub binding_limit: Option<u64>,
     /// What `WebGpuBackend::tuning` gave at earlier loads with this adapter.
     pub tuning: Tuning,
-    /// Measure while loading what `tuning` does not know; milliseconds by this clock.
+    /// Measure while loading what `tuning` does not know.
     #[serde(skip)]
-    pub tune: Option<fn() -> f64>,
-    /// Milliseconds: where there is a clock, the tokens in flight are as many as help.
+    pub tune: bool,
+    /// Milliseconds from any fixed moment on; a page's is finer than what is taken without it.
     #[serde(skip)]
     pub clock: Option<fn() -> f64>,
+    /// For tests: as many tokens in flight as at first, rather than as many as help.
+    #[serde(skip)]
+    pub few_in_flight: bool,
     /// For tests and benches: "f32", "f16" or "dot" rather than what `choose` takes.
     pub arithmetic: Option<String>,
     /// For tests and benches: sums through workgroup memory although the device has subgroups.
@@ -284,6 +287,11 @@ impl Gpu {
         Ok(copied)
     }
 
+    /// Milliseconds from a fixed moment on.
+    pub fn clock(&self) -> fn() -> f64 {
+        self.options.clock.unwrap_or(now)
+    }
+
     /// All work submitted so far is done. Errors: whatever failed on the device.
     pub async fn settle(&self) -> Result<()> {
         let probe = self.buffer("probe", 16)?;
@@ -291,9 +299,8 @@ impl Gpu {
     }
 }
 
-/// Milliseconds from any fixed moment on.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn now() -> f64 {
+fn now() -> f64 {
     use std::sync::LazyLock;
     use std::time::Instant;
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -301,7 +308,7 @@ pub fn now() -> f64 {
 }
 
 #[cfg(target_arch = "wasm32")]
-pub fn now() -> f64 {
+fn now() -> f64 {
     js_sys::Date::now()
 }
 

@@ -348,10 +348,10 @@ impl Backend for WebGpuBackend {
     async fn finish(&mut self) -> Result<()> {
         let (gpu, spec) = (&self.gpu, &self.spec);
         self.model.as_mut().ok_or_else(not_loaded)?.make_turns(gpu, spec, self.rope_factors)?;
-        if let Some(clock) = self.gpu.options.tune {
+        if self.gpu.options.tune {
             let layers = self.distinct_layers()?;
             let mut planner = self.planner()?;
-            let tuning = autotune::tune(&mut planner, &layers, clock).await?;
+            let tuning = autotune::tune(&mut planner, &layers).await?;
             self.gpu.tuning = tuning;
         }
         // The turns are new, and the variants may be.

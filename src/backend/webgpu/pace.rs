@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use super::device::{Gpu, now};
+use super::device::Gpu;
 use crate::Result;
 
 /// What a batch, and one of its submissions, should take.
@@ -66,10 +66,10 @@ impl Pace {
     /// A batch was submitted, `index` being its last submission.
     pub fn submitted(&mut self, gpu: &Gpu, tokens: usize, index: wgpu::SubmissionIndex) {
         let done = Arc::new(Mutex::new(Done::default()));
-        let callback = done.clone();
+        let (callback, clock) = (done.clone(), gpu.clock());
         gpu.queue.on_submitted_work_done(move || {
             let mut done = callback.lock().expect("nothing panics while it is held");
-            done.at = Some(now());
+            done.at = Some(clock());
             if let Some(waker) = done.waker.take() {
                 waker.wake();
             }
@@ -78,7 +78,7 @@ impl Pace {
         let _ = index;
         self.running.push_back(Running {
             tokens,
-            submitted: now(),
+            submitted: clock(),
             #[cfg(not(target_arch = "wasm32"))]
             index,
             done,

@@ -212,11 +212,11 @@ impl WebGpuBackend {
         let mapping = self.run().and_then(|(run, _)| run.in_flight.pop_front());
         let mapping = mapping.ok_or_else(|| Error::BadRequest("no more tokens were asked for".into()))?;
         let (bytes, staging) = self.gpu.read(mapping).await?;
-        let (clock, vocab) = (self.gpu.options.clock, self.spec.vocab);
+        let (now, vocab) = ((self.gpu.clock())(), self.spec.vocab);
         let sampler = self.model.as_mut().and_then(|model| model.sampler.as_mut()).ok_or_else(not_loaded)?;
         sampler.idle.push(staging);
-        if let Some(clock) = clock {
-            sampler.ahead.token(clock());
+        if !self.gpu.options.few_in_flight {
+            sampler.ahead.token(now);
         }
         let run = sampler.run.as_mut().ok_or_else(not_loaded)?;
         run.returned += 1;

@@ -82,8 +82,7 @@ impl ModelOptions {
             Backend::Cpu => Ok(AnyBackend::cpu(spec)),
             #[cfg(feature = "webgpu")]
             Backend::Webgpu => {
-                let tune = self.tune.then_some(LoadOptions::default().clock);
-                let kv_int8 = self.kv_cache == KvCache::Int8;
+                let (tune, kv_int8) = (self.tune, self.kv_cache == KvCache::Int8);
                 let gpu = GpuOptions { arithmetic: self.arithmetic.clone(), tune, kv_int8, ..GpuOptions::default() };
                 Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &gpu).await?)))
             }
