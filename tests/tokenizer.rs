@@ -5,5 +5,6 @@ mod tokenizer {
     mod hostile;
     mod oracle;
     mod streaming;
+    mod trained;
     mod vectors;
 }

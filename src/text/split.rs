@@ -9,6 +9,7 @@ const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Split {
@@ -22,31 +23,59 @@ pub(super) enum Split {
     Qwen2,
     Llama3,
     Gpt4o,
+    /// Mistral's since Nemo.
+    Tekken,
     /// llama.cpp's for files that name no pattern.
     Default,
 }
 
+/// What a name in `tokenizer.ggml.pre` stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named {
+    pub split: Split,
+    /// A word that is a token is taken as such (`ignore_merges`).
+    pub whole_words: bool,
+    /// Where the file does not say.
+    pub add_bos: bool,
+}
+
 impl Split {
     /// From GGUF's `tokenizer.ggml.pre`; the names of one line are one pattern in llama.cpp.
-    pub fn named(name: &str) -> Option<Split> {
-        Some(match name {
-            "default" => Split::Default,
-            "gpt-2" | "phi-2" | "mpt" | "olmo" | "jais" => Split::Gpt2,
-            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" => Split::Smollm,
-            "qwen2" | "deepseek-r1-qwen" | "stablelm2" => Split::Qwen2,
-            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" | "smaug-bpe" | "dbrx" => Split::Llama3,
-            "gpt-4o" | "llama4" => Split::Gpt4o,
+    pub fn named(name: &str) -> Option<Named> {
+        let (split, tiktoken) = match name {
+            "default" => (Split::Default, false),
+            "gpt-2" | "phi-2" | "mpt" | "olmo" | "jais" | "gigachat" | "a.x-4.0" | "mellum" | "exaone4"
+            | "trillion" => (Split::Gpt2, false),
+            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b" | "mellum2" => {
+                (Split::Smollm, false)
+            }
+            "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "kormo" | "f2llmv2" | "megrez" | "hunyuan" | "solar-open" => {
+                (Split::Qwen2, false)
+            }
+            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2" => {
+                (Split::Llama3, true)
+            }
+            "smaug-bpe" | "dbrx" | "glm4" | "chatglm-bpe" => (Split::Llama3, false),
+            "gpt-4o" | "llama4" | "kanana2" | "minimax-m2" => (Split::Gpt4o, false),
+            "tekken" => (Split::Tekken, true),
             _ => return None,
-        })
+        };
+        Some(Named { split, whole_words: tiktoken, add_bos: tiktoken })
     }
 
     /// From the regular expression of a `tokenizer.json`.
     pub fn of_regex(regex: &str) -> Option<Split> {
-        let known = [(GPT2, Split::Gpt2), (QWEN2, Split::Qwen2), (LLAMA3, Split::Llama3), (GPT4O, Split::Gpt4o)];
+        let known = [
+            (GPT2, Split::Gpt2),
+            (QWEN2, Split::Qwen2),
+            (LLAMA3, Split::Llama3),
+            (GPT4O, Split::Gpt4o),
+            (TEKKEN, Split::Tekken),
+        ];
         known.into_iter().find(|(known, _)| *known == regex).map(|(_, split)| split)
     }
 
-    pub const NAMES: &str = "smollm, qwen2, gpt-4o, llama-bpe, gpt-2, starcoder and default";
+    pub const NAMES: &str = "smollm, qwen2, gpt-4o, llama-bpe, tekken, dbrx, gpt-2, starcoder and default";
 
     /// Calls `word` with each piece; together they are `text`.
     pub fn words(self, text: &str, mut word: impl FnMut(&str)) {
@@ -57,7 +86,8 @@ impl Split {
             Split::Smollm => each(text, one_digit, &mut |part| each(part, gpt2, &mut word)),
             Split::Qwen2 => each(text, |s| qwen2(s, 1), &mut word),
             Split::Llama3 => each(text, |s| qwen2(s, 3), &mut word),
-            Split::Gpt4o => each(text, gpt4o, &mut word),
+            Split::Gpt4o => each(text, |s| gpt4o(s, true, 3), &mut word),
+            Split::Tekken => each(text, |s| gpt4o(s, false, 1), &mut word),
             Split::Default => each(text, punctuation, &mut |part| {
                 each(part, gpt2, &mut |part| each(part, numbers, &mut |part| each(part, three_digits, &mut word)))
             }),
@@ -103,22 +133,23 @@ fn qwen2(s: &str, digits: usize) -> usize {
     common(s, digits, &['\r', '\n'])
 }
 
-/// [`GPT4O`]
-fn gpt4o(s: &str) -> usize {
+/// [`GPT4O`] with contractions and `digits` 3, [`TEKKEN`] without and 1.
+fn gpt4o(s: &str, contractions: bool, digits: usize) -> usize {
     let skip = leader(s);
     // The leader is optional: where the word fails after it, it may be the word's own first mark.
     for word in [capitalized, upper] {
         for from in [skip, 0] {
             let n = word(&s[from..]);
             if n > 0 {
-                return from + n + contraction(&s[from + n..], true);
+                let end = from + n;
+                return if contractions { end + contraction(&s[end..], true) } else { end };
             }
             if skip == 0 {
                 break;
             }
         }
     }
-    common(s, 3, &['\r', '\n', '/'])
+    common(s, digits, &['\r', '\n', '/'])
 }
 
 fn is_upper(c: Class) -> bool {

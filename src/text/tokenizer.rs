@@ -23,6 +23,8 @@ pub struct Tokenizer {
     pub(super) split: Split,
     pub(super) symbols: Symbols,
     pub(super) prefix: Prefix,
+    /// `▁` in the text is a space from the beginning on: runs of spaces are added tokens (Gemma).
+    pub(super) spaces_first: bool,
     /// Text is brought to Unicode's composed form first.
     pub(super) nfc: bool,
     /// A word that is a token is taken as such, whatever the merges say.
@@ -78,6 +80,7 @@ impl Tokenizer {
 
     /// Neither BOS nor EOS is added.
     pub fn encode(&self, text: &str, special: Special) -> Vec<u32> {
+        let text = if self.spaces_first { &text.replace('▁', " ") } else { text };
         match special {
             Special::Parse => self.encode_where(text, |_, _| true),
             // User-defined tokens are text that merely is never split; control tokens steer the model.
@@ -87,6 +90,11 @@ impl Tokenizer {
 
     /// As [`Special::Parse`], but no control token spans one of `seams` (ascending byte positions).
     pub(super) fn encode_seamed(&self, text: &str, seams: &[usize]) -> Vec<u32> {
+        if self.spaces_first && text.contains('▁') {
+            let moved = |&seam: &usize| seam - text[..seam].matches('▁').count() * ('▁'.len_utf8() - 1);
+            let seams: Vec<usize> = seams.iter().map(moved).collect();
+            return self.encode_seamed(&text.replace('▁', " "), &seams);
+        }
         self.encode_where(text, |kind, place| {
             let next = seams.partition_point(|&seam| seam <= place.start);
             kind == Kind::UserDefined || seams.get(next).is_none_or(|&seam| seam >= place.end)
@@ -214,7 +222,7 @@ impl Tokenizer {
         self.eos
     }
 
-    /// Whether raw prompts start with BOS: the file's key, else yes for SentencePiece.
+    /// Whether raw prompts start with BOS: the file's key, else yes for SentencePiece, Llama 3 and Mistral's tekken.
     pub fn add_bos(&self) -> bool {
         self.add_bos && self.bos.is_some()
     }

@@ -97,6 +97,7 @@ pub(super) fn parse(json: &[u8]) -> Result<Tokenizer> {
         byte_ids: byte_ids(&tokens, &plain, symbols),
         end_ids: end_ids(&tokens, &added.index, &[]),
         merges: Merges::Ranks(table),
+        spaces_first: false,
         nfc: pipeline.nfc,
         prefix: pipeline.prefix,
         split: pipeline.split,

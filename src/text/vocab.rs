@@ -3,7 +3,7 @@
 use super::added::{Added, Flags};
 use super::bpe::{Merges, NONE, RankTable};
 use super::byte_level;
-use super::split::Split;
+use super::split::{Named, Split};
 use super::tokenizer::{Prefix, Symbols, Tokenizer};
 use super::tokens::{Index, Kind, Tokens};
 use crate::formats::Metadata;
@@ -28,16 +28,16 @@ const END_NAMES: [&str; 12] = [
 
 pub(super) fn from_gguf(metadata: &mut Metadata) -> Result<Tokenizer> {
     let model = metadata.string("tokenizer.ggml.model")?.unwrap_or_default().to_string();
-    let (symbols, split) = match model.as_str() {
+    let (symbols, named) = match model.as_str() {
         "gpt2" => {
             let name = metadata.string("tokenizer.ggml.pre")?.unwrap_or("default");
-            let split = Split::named(name).ok_or_else(|| {
+            let named = Split::named(name).ok_or_else(|| {
                 let known = Split::NAMES;
                 bad(format!("its pre-tokenizer \"{name}\" is not supported; supported are {known}"))
             })?;
-            (Symbols::Bytes, split)
+            (Symbols::Bytes, named)
         }
-        "llama" => (Symbols::Chars, Split::Whole),
+        "llama" => (Symbols::Chars, Named { split: Split::Whole, whole_words: false, add_bos: true }),
         "" => return Err(bad("the file has none (tokenizer.ggml.model is missing)")),
         other => {
             let known = "\"gpt2\" (byte-level BPE) and \"llama\" (SentencePiece)";
@@ -80,15 +80,17 @@ pub(super) fn from_gguf(metadata: &mut Metadata) -> Result<Tokenizer> {
     Ok(Tokenizer {
         byte_ids: byte_ids(&tokens, &plain, symbols),
         end_ids: end_ids(&tokens, &added.index, &ends),
-        nfc: split == Split::Qwen2,
-        whole_words: split == Split::Llama3,
+        spaces_first: symbols == Symbols::Chars
+            && tokens.ids_of(|kind| kind == Kind::UserDefined).any(|id| tokens.get(id).contains(&b' ')),
+        nfc: named.split == Split::Qwen2,
+        whole_words: named.whole_words,
         prefix: if symbols == Symbols::Chars && space { Prefix::Always } else { Prefix::Never },
-        add_bos: add_bos.unwrap_or(symbols == Symbols::Chars),
+        add_bos: add_bos.unwrap_or(named.add_bos),
         tokens,
         plain,
         added,
         merges,
-        split,
+        split: named.split,
         symbols,
         unknown,
         bos,
@@ -120,6 +122,8 @@ fn read_tokens(strings: &StringArray, types: Option<Vec<i64>>, symbols: Symbols)
                 })?;
                 tokens.push(kind, |out| out.push(byte));
             }
+            // Converters write a run of spaces as such; older ones left SentencePiece's way.
+            (Kind::UserDefined, Symbols::Chars) => tokens.push(kind, |out| unescape(text, out)),
             (kind, _) if kind.is_added() => tokens.push(kind, |out| out.extend_from_slice(text)),
             (_, Symbols::Bytes) => tokens.push(kind, |out| byte_level::decode(text, out)),
             (_, Symbols::Chars) => tokens.push(kind, |out| unescape(text, out)),

@@ -1,9 +1,10 @@
 //! What the tests share: the vocabularies at hand.
 
-use kinglet::formats::{Checkpoint, Metadata};
+use kinglet::formats::{Checkpoint, Metadata, StringArray, Value as Entry};
 use kinglet::source::FileSource;
 use kinglet::text::Tokenizer;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data");
 
@@ -19,12 +20,59 @@ pub fn data(path: &str) -> Option<PathBuf> {
 }
 
 pub fn metadata(path: &str) -> Option<Metadata> {
-    let source = FileSource::open(data(path)?).unwrap();
-    Some(pollster::block_on(Checkpoint::open(&mut [source])).unwrap().metadata)
+    Some(open(data(path)?))
+}
+
+fn open(path: PathBuf) -> Metadata {
+    let source = FileSource::open(path).unwrap();
+    pollster::block_on(Checkpoint::open(&mut [source])).unwrap().metadata
 }
 
 pub fn from_gguf(path: &str) -> Option<Tokenizer> {
     Some(Tokenizer::from_gguf(&mut metadata(path)?).unwrap())
+}
+
+/// Of the vocabularies that `fixtures/make_vocabularies.py` trained.
+pub fn trained(file: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/vocab", file].iter().collect()
+}
+
+pub fn gemma() -> Tokenizer {
+    Tokenizer::from_gguf(&mut open(trained("gemma.gguf"))).unwrap()
+}
+
+/// A `tokenizer.json` of byte-level BPE as llama.cpp's converter writes it into a GGUF file, with `pre` and up to
+/// `rows` tokens, the last of which are padding.
+pub fn as_gguf(json: &[u8], pre: &str, rows: usize) -> Vec<(String, Entry)> {
+    let file: serde_json::Value = serde_json::from_slice(json).unwrap();
+    let mut tokens: Vec<(String, i64)> = (0..rows).map(|id| (format!("[PAD{id}]"), 5)).collect();
+    let id = |v: &serde_json::Value| v.as_u64().unwrap() as usize;
+    for (token, at) in file["model"]["vocab"].as_object().unwrap() {
+        tokens[id(at)] = (token.clone(), 1);
+    }
+    for token in file["added_tokens"].as_array().unwrap() {
+        let kind = if token["special"] == true { 3 } else { 4 };
+        tokens[id(&token["id"])] = (token["content"].as_str().unwrap().to_string(), kind);
+    }
+    let mut merges = StringArray::default();
+    for merge in file["model"]["merges"].as_array().unwrap() {
+        match merge.as_array() {
+            Some(pair) => {
+                merges.push(pair.iter().map(|s| s.as_str().unwrap()).collect::<Vec<_>>().join(" ").as_bytes())
+            }
+            None => merges.push(merge.as_str().unwrap().as_bytes()),
+        }
+    }
+    let mut strings = StringArray::default();
+    tokens.iter().for_each(|(token, _)| strings.push(token.as_bytes()));
+    let entries = [
+        ("model", Entry::String("gpt2".into())),
+        ("pre", Entry::String(pre.into())),
+        ("tokens", Entry::Strings(strings)),
+        ("token_type", Entry::Ints(tokens.iter().map(|&(_, kind)| kind).collect())),
+        ("merges", Entry::Strings(merges)),
+    ];
+    entries.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect()
 }
 
 pub fn from_json(name: &str) -> Option<Tokenizer> {
@@ -43,6 +91,22 @@ pub fn oracle(name: &str) -> Option<tokenizers::Tokenizer> {
     Some(tokenizers::Tokenizer::from_bytes(serde_json::to_vec(&file).unwrap()).unwrap())
 }
 
+/// What texts are made of; `fixtures/make_vocabularies.py` makes the same ones.
+#[derive(serde::Deserialize)]
+pub struct Pieces {
+    words: Vec<String>,
+    blanks: Vec<String>,
+    signs: Vec<String>,
+    /// Names to use with Gemma's vocabulary.
+    pub gemma: Vec<String>,
+}
+
+pub fn pieces() -> &'static Pieces {
+    static PIECES: LazyLock<Pieces> =
+        LazyLock::new(|| serde_json::from_str(include_str!("../fixtures/vocab/pieces.json")).unwrap());
+    &PIECES
+}
+
 /// xorshift64*: the same texts on every run.
 pub struct Random(pub u64);
 
@@ -54,75 +118,19 @@ impl Random {
         ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n as u64) as usize
     }
 
-    pub fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
+    fn pick<'a>(&mut self, of: &'a [impl AsRef<str>]) -> &'a str {
+        of[self.below(of.len())].as_ref()
     }
 
     /// A text of up to 40 pieces that tokenizers have trouble with, around `names`.
     pub fn text(&mut self, names: &[&str]) -> String {
-        const WORDS: [&str; 48] = [
-            "the",
-            "Hello",
-            "HELLO",
-            "iPhone",
-            "ThisIsCamel",
-            "don't",
-            "DON'T",
-            "I'll",
-            "we'Ve",
-            "it'\u{17f}",
-            "'s",
-            "''re",
-            "naïve",
-            "Straße",
-            "e\u{301}",
-            "\u{301}",
-            "a\u{308}\u{323}",
-            "\u{1100}\u{1161}\u{11a8}",
-            "한국어",
-            "日本語",
-            "ひらがな",
-            "Привет",
-            "ПРИВЕТ",
-            "שָׁלוֹם",
-            "مرحبا",
-            "हिन्दी",
-            "ไทย",
-            "ǅ",
-            "ʰ",
-            "ª",
-            "ﬁ",
-            "Å",
-            "\u{958}",
-            "\u{2f800}",
-            "𝒳",
-            "😀",
-            "👨\u{200d}👩\u{200d}👧",
-            "🇩🇪",
-            "½",
-            "Ⅷ",
-            "٣٤٥",
-            "²",
-            "12345",
-            "007",
-            "3.14",
-            "_x_",
-            "▁",
-            "<0x41>",
-        ];
-        const BLANKS: [&str; 14] = [
-            " ", " ", " ", "  ", "   ", "\n", "\r\n", "\n\n", "\t", " \n ", "\u{a0}", "\u{3000}", "\u{85}", "\u{2028}",
-        ];
-        const SIGNS: [&str; 20] = [
-            ".", "!!!", "...", "-", "/", "//", "#", "$", "+=", "<|", "|>", "<", ">", "(", "\"", "'", "`", "\u{0}",
-            "\u{7f}", "\u{feff}",
-        ];
+        let Pieces { words, blanks, signs, .. } = pieces();
         let mut text = String::new();
         for _ in 0..self.below(40) {
             match self.below(16) {
-                0..=5 => text.push_str(self.pick(&WORDS)),
-                6..=9 => text.push_str(self.pick(&BLANKS)),
-                10 | 11 => text.push_str(self.pick(&SIGNS)),
+                0..=5 => text.push_str(self.pick(words)),
+                6..=9 => text.push_str(self.pick(blanks)),
+                10 | 11 => text.push_str(self.pick(signs)),
                 12 => text.push_str(self.pick(names)),
                 13 => {
                     let c = b'A' + self.below(58) as u8;

@@ -1,15 +1,21 @@
 //! Random texts of all kinds: the same ids and the same text back as from Hugging Face's `tokenizers`.
 
-use super::common::{Random, from_gguf, from_json, metadata, oracle};
+use super::common::{Random, as_gguf, data, from_gguf, from_json, metadata, oracle};
 use kinglet::formats::{Metadata, Value as Entry};
 use kinglet::text::{Special, Tokenizer};
 use serde_json::{Value, json};
 
 const TEXTS: usize = 3000;
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-fn agree(name: &str, ours: &Tokenizer, theirs: &tokenizers::Tokenizer, texts: usize) {
+pub fn agree(name: &str, ours: &Tokenizer, theirs: &tokenizers::Tokenizer, texts: usize) {
+    same_ids(name, ours, theirs, texts);
+    assert_eq!(ours.vocab_size(), 1 + theirs.get_vocab(true).into_values().max().unwrap() as usize);
+}
+
+fn same_ids(name: &str, ours: &Tokenizer, theirs: &tokenizers::Tokenizer, texts: usize) {
     let added = theirs.get_added_tokens_decoder();
     let names: Vec<&str> =
         added.values().map(|token| token.content.as_str()).chain(["<|im_end", "<s", "[INST]"]).collect();
@@ -27,7 +33,6 @@ fn agree(name: &str, ours: &Tokenizer, theirs: &tokenizers::Tokenizer, texts: us
             );
         }
     }
-    assert_eq!(ours.vocab_size(), 1 + theirs.get_vocab(true).into_values().max().unwrap() as usize);
 }
 
 fn check(name: &str) {
@@ -35,19 +40,30 @@ fn check(name: &str) {
     agree(name, &from_json(name).unwrap(), &theirs, TEXTS);
 }
 
+/// The `tokenizer.json` itself, and the same as the Hub's GGUF files have it: padded to the embedding's `rows`.
+fn check_both(name: &str, architecture: &str, pre: &str, rows: usize) {
+    check(name);
+    let Some(path) = data(&format!("tokenizers/{name}/tokenizer.json")) else { return };
+    let mut entries = as_gguf(&std::fs::read(path).unwrap(), pre, rows);
+    entries.push(("general.architecture".into(), Entry::String(architecture.into())));
+    let ours = Tokenizer::from_gguf(&mut Metadata::new(entries)).unwrap();
+    assert_eq!(ours.vocab_size(), rows);
+    same_ids(name, &ours, &oracle(name).unwrap(), TEXTS);
+}
+
 #[test]
 fn smollm2() {
-    check("smollm2");
+    check_both("smollm2", "llama", "smollm", 49152);
 }
 
 #[test]
 fn qwen2() {
-    check("qwen2.5");
+    check_both("qwen2.5", "qwen2", "qwen2", 151_936);
 }
 
 #[test]
 fn phi4_mini() {
-    check("phi-4-mini");
+    check_both("phi-4-mini", "phi3", "gpt-4o", 200_064);
 }
 
 #[test]
@@ -59,7 +75,7 @@ fn phi3_mini() {
 /// the merges that show where words end.
 #[test]
 fn splits() {
-    let Some(path) = super::common::data("tokenizers/smollm2/tokenizer.json") else { return };
+    let Some(path) = data("tokenizers/smollm2/tokenizer.json") else { return };
     let base: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let byte_level =
         |regex| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": regex });
@@ -76,7 +92,7 @@ fn splits() {
     for step in steps {
         let mut file = base.clone();
         if step["type"] == "Metaspace" {
-            let phi3 = super::common::data("tokenizers/phi-3-mini/tokenizer.json").unwrap();
+            let phi3 = data("tokenizers/phi-3-mini/tokenizer.json").unwrap();
             file = serde_json::from_slice(&std::fs::read(phi3).unwrap()).unwrap();
             file["normalizer"] = Value::Null;
             file["decoder"] = step.clone();
@@ -125,6 +141,8 @@ fn named_patterns() {
         (Some("starcoder"), vec![digits.clone(), split(GPT2)]),
         (Some("smollm"), vec![digits, split(GPT2)]),
         (Some("llama-bpe"), vec![split(LLAMA3)]),
+        (Some("dbrx"), vec![split(LLAMA3)]),
+        (Some("tekken"), vec![split(TEKKEN)]),
         (None, vec![split(r"[\p{P}\$\+<=>\^\~\|]+"), split(GPT2), split(r"\p{N}+"), split("[0-9][0-9][0-9]")]),
     ];
     for (name, mut steps) in patterns {
@@ -144,7 +162,7 @@ fn named_patterns() {
                 "rstrip": false, "normalized": false, "special": true }],
             "pre_tokenizer": { "type": "Sequence", "pretokenizers": steps },
             "decoder": byte_level,
-            "model": { "type": "BPE", "vocab": vocabulary, "merges": merges, "ignore_merges": name == Some("llama-bpe") },
+            "model": { "type": "BPE", "vocab": vocabulary, "merges": merges, "ignore_merges": matches!(name, Some("llama-bpe" | "tekken")) },
         });
         let theirs = tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap();
         agree(name.unwrap_or("default"), &ours, &theirs, 1000);
