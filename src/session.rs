@@ -6,9 +6,11 @@ use crate::backend::{Backend, DecoderSpec, HeadRows, Memory};
 use crate::formats::{Checkpoint, Format, TensorInfo};
 pub use crate::generate::TokenLogprob;
 use crate::generate::sampler::SplitMix64;
+use crate::generate::thinking::Said;
 use crate::generate::{Answer, FinishReason, GenerateOptions, Signals};
 use crate::model::{arch, decoder, memory, weights};
 use crate::source::ByteSource;
+use crate::text::chat_template::Arguments;
 use crate::text::tokenizer::Special;
 use crate::text::{ChatTemplate, Message, Tokenizer};
 use crate::{Error, Result};
@@ -95,8 +97,27 @@ pub struct Request {
     /// ... raw text.
     #[serde(default)]
     pub prompt: Option<String>,
+    /// Goes with a prompt: what follows the text that is to be filled in.
+    #[serde(default)]
+    pub suffix: Option<String>,
+    /// Goes with messages: what the chat template is given beside them, such as `enable_thinking`.
+    #[serde(default)]
+    pub chat_template_kwargs: Arguments,
+    /// Goes with messages; "none" is `enable_thinking: false`, anything else the model's own way.
+    #[serde(default)]
+    pub reasoning_effort: Option<String>,
     #[serde(flatten)]
     pub options: GenerateOptions,
+}
+
+impl Request {
+    fn template_arguments(&self) -> Arguments {
+        let mut arguments = self.chat_template_kwargs.clone();
+        if self.reasoning_effort.as_deref() == Some("none") {
+            arguments.entry("enable_thinking").or_insert(false.into());
+        }
+        arguments
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -105,9 +126,25 @@ pub enum Step {
     /// A chunk of the prompt is done; `done` counts reused tokens too. The last chunk yields the first token instead.
     Prefill { done: usize, total: usize },
     /// `text`: what this token completes (may be empty), stop strings held back.
-    Token { id: u32, text: String, signals: Signals, top_logprobs: Vec<TokenLogprob>, special: bool },
+    /// `reasoning`: the same of the thoughts before the answer.
+    Token {
+        id: u32,
+        text: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reasoning: String,
+        signals: Signals,
+        top_logprobs: Vec<TokenLogprob>,
+        special: bool,
+    },
     /// `text`: what was held back and is shown after all.
-    Done { text: String, reason: FinishReason, stop: Option<String>, stats: Stats },
+    Done {
+        text: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reasoning: String,
+        reason: FinishReason,
+        stop: Option<String>,
+        stats: Stats,
+    },
 }
 
 /// Of the last run; see `engine.stats()` in `api.md`.
@@ -274,18 +311,41 @@ impl<B: Backend> Session<B> {
     /// Errors: [`Error::BadRequest`], [`Error::Template`], [`Error::ContextExceeded`].
     pub fn start(&mut self, request: &Request) -> Result<()> {
         self.abort();
+        if request.suffix.is_some() && request.prompt.is_none() {
+            return Err(Error::BadRequest("suffix goes with a prompt, not with messages".into()));
+        }
         let (tokens, at_start) = match (&request.messages, &request.prompt) {
             (Some(messages), None) => {
                 let template = self.template.as_mut().map_err(|error| error.clone())?;
                 if let Some(now) = (self.wall_clock)() {
                     template.set_clock(now);
                 }
-                (template.encode(&self.tokenizer, messages, request.tools.as_ref())?, true)
+                let tools = request.tools.as_ref();
+                (template.encode_with(&self.tokenizer, messages, tools, &request.template_arguments())?, true)
             }
-            (None, Some(prompt)) => (self.raw_prompt(prompt)?, prompt.is_empty()),
+            (None, Some(prompt)) => match &request.suffix {
+                None => (self.raw_prompt(prompt)?, prompt.is_empty()),
+                Some(suffix) => (self.tokenizer.fill_in_middle(prompt, suffix).ok_or_else(cannot_fill)?, false),
+            },
             _ => return Err(Error::BadRequest("give either messages or a prompt".into())),
         };
-        self.start_tokens(tokens, &request.options, at_start)
+        let thinks = request.messages.is_some() && self.knows_thoughts();
+        let opened = thinks && self.ends_with_tag(&tokens);
+        self.start_tokens(tokens, &request.options, at_start)?;
+        if let Some(run) = self.run.as_mut().filter(|_| thinks) {
+            run.answer.sort_thoughts(opened);
+        }
+        Ok(())
+    }
+
+    fn knows_thoughts(&self) -> bool {
+        self.template.as_ref().is_ok_and(ChatTemplate::knows_thoughts) || self.tokenizer.id("<think>").is_some()
+    }
+
+    /// Some templates begin the thoughts themselves.
+    fn ends_with_tag(&self, prompt: &[u32]) -> bool {
+        let last = &prompt[prompt.len().saturating_sub(16)..];
+        self.tokenizer.decode(last, true).trim_end().ends_with("<think>")
     }
 
     /// As [`Session::start`], from token ids, to which nothing is added. `at_start`: the answer begins a text.
@@ -322,10 +382,10 @@ impl<B: Backend> Session<B> {
             return Err(Error::BadRequest("no request is running".into()));
         };
         if let Some((reason, stop)) = run.answer.finished().cloned() {
-            let text = run.answer.take_held_text();
+            let Said { reasoning, text } = run.answer.take_held_text();
             let (reason, stop) = run.answer.finished().cloned().unwrap_or((reason, stop));
             self.abort();
-            return Ok(Step::Done { text, reason, stop, stats: self.stats.clone() });
+            return Ok(Step::Done { text, reasoning, reason, stop, stats: self.stats.clone() });
         }
         let tokens = run.answer.tokens();
         let total = tokens.len();
@@ -372,8 +432,8 @@ impl<B: Backend> Session<B> {
         } else {
             self.stats.decode_ms = now - run.first_token;
         }
-        let crate::generate::Token { id, text, signals, top_logprobs, special } = token;
-        Ok(Step::Token { id, text, signals, top_logprobs, special })
+        let crate::generate::Token { id, text, reasoning, signals, top_logprobs, special } = token;
+        Ok(Step::Token { id, text, reasoning, signals, top_logprobs, special })
     }
 
     /// Ends the running request between two steps; the cache stays valid.
@@ -459,7 +519,9 @@ fn forward<B: Backend>(backend: &mut B, cached: &mut Vec<u32>, batch: &[u32], ro
 pub fn check_vocabulary(tokenizer: &Tokenizer, spec: &DecoderSpec) -> Result<()> {
     match (tokenizer.vocab_size(), spec.vocab) {
         (tokens, rows) if tokens == rows => Ok(()),
-        (tokens, rows) => Err(Error::Tokenizer(format!("it has {tokens} tokens, but the model embeds {rows}"))),
+        (tokens, rows) => Err(Error::Tokenizer(format!(
+            "it has {tokens} tokens, but the model embeds {rows}; convert the model again with its own tokenizer"
+        ))),
     }
 }
 
@@ -473,6 +535,12 @@ fn on_cpu(blueprint: &arch::Blueprint, checkpoint: &Checkpoint, limit: Option<u6
     let context_length = blueprint.spec.context_length;
     let needed = memory::estimate(blueprint, checkpoint, context_length, crate::backend::cpu::MAX_BATCH);
     limit.map_or(Ok(()), |limit| memory::check(&blueprint.spec, needed, context_length, limit))
+}
+
+fn cannot_fill() -> Error {
+    Error::BadRequest(
+        "suffix: this model has no tokens to fill in the middle; use a model of code such as Qwen2.5-Coder".into(),
+    )
 }
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {

@@ -227,7 +227,7 @@ fn metadata_that_makes_no_sense_is_named() {
 #[test]
 fn a_tokenizer_has_to_fit() {
     let small = Model { tokens: 299, ..Model::good() };
-    assert_error(small, ErrorCode::BadTokenizer, &["299", "300"]);
+    assert_error(small, ErrorCode::BadTokenizer, &["299 tokens", "300", "convert the model again"]);
     let large = Model { tokens: 301, ..Model::good() };
     assert_error(large, ErrorCode::BadTokenizer, &["301", "300"]);
 }

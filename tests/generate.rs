@@ -69,7 +69,7 @@ fn finish<B: Backend>(session: &mut Session<B>) -> Outcome {
                 pieces.push(text);
                 signals.push(of_token);
             }
-            Step::Done { text, reason, stop, stats } => {
+            Step::Done { text, reason, stop, stats, .. } => {
                 pieces.push(text);
                 return Outcome { ids, pieces, signals, reason, stop, stats };
             }

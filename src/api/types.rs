@@ -4,6 +4,7 @@ use crate::backend::webgpu::GpuOptions;
 use crate::generate::GenerateOptions;
 use crate::session::{LoadOptions, Request};
 use crate::text::Message;
+use crate::text::chat_template::Arguments;
 use crate::{Error, ErrorCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -69,13 +70,19 @@ pub struct JsRequest {
     messages: Option<Vec<Message>>,
     #[serde(default)]
     prompt: Option<String>,
+    #[serde(default)]
+    suffix: Option<String>,
+    #[serde(default)]
+    chat_template_kwargs: Arguments,
+    #[serde(default)]
+    reasoning_effort: Option<String>,
     options: GenerateOptions,
 }
 
 impl From<JsRequest> for Request {
     fn from(request: JsRequest) -> Self {
-        let JsRequest { messages, prompt, options } = request;
-        Request { messages, tools: None, prompt, options }
+        let JsRequest { messages, prompt, suffix, chat_template_kwargs, reasoning_effort, options } = request;
+        Request { messages, tools: None, prompt, suffix, chat_template_kwargs, reasoning_effort, options }
     }
 }
 

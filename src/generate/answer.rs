@@ -3,6 +3,7 @@
 use super::sampler::Sampler;
 use super::signals::summarize;
 use super::stop::StopStrings;
+use super::thinking::{Said, Thoughts, is_tag};
 use super::{FinishReason, GenerateOptions, Signals, TokenLogprob};
 use crate::backend::sampling::{PENALTY_WINDOW, Sampled, Sampling};
 use crate::text::{Detokenizer, Tokenizer};
@@ -13,6 +14,8 @@ pub struct Token {
     pub id: u32,
     /// What this token completes: whole characters, without what may become a stop string.
     pub text: String,
+    /// The same of what the model thinks before it answers; empty but for [`Answer::sort_thoughts`].
+    pub reasoning: String,
     pub signals: Signals,
     /// `top_logprobs` of them, best first.
     pub top_logprobs: Vec<TokenLogprob>,
@@ -30,6 +33,7 @@ pub struct Answer {
     sampler: Sampler,
     detokenizer: Detokenizer,
     stops: StopStrings,
+    thoughts: Option<Thoughts>,
     finish: Option<(FinishReason, Option<String>)>,
 }
 
@@ -43,9 +47,15 @@ impl Answer {
             sampler: Sampler::new(seed),
             detokenizer: Detokenizer::new(at_start),
             stops: StopStrings::new(&options.stop),
+            thoughts: None,
             finish: (limit == 0).then_some((FinishReason::Length, None)),
             options,
         }
+    }
+
+    /// Tells thoughts from the answer. `opened`: the prompt ends with the tag that begins them.
+    pub fn sort_thoughts(&mut self, opened: bool) {
+        self.thoughts = Some(Thoughts::new(opened));
     }
 
     /// Prompt and answer so far.
@@ -116,18 +126,37 @@ impl Answer {
         self.tokens.push(id);
         let mut text = String::new();
         self.detokenizer.push(tokenizer, id, &mut text);
+        // Some vocabularies have the tags as control tokens, which are not shown.
+        if self.thoughts.is_some() && text.is_empty() && is_tag(tokenizer.token_bytes(id)) {
+            text.push_str(&String::from_utf8_lossy(tokenizer.token_bytes(id)));
+        }
         let (text, stop) = self.stops.push(&text);
+        let Said { reasoning, text } = match &mut self.thoughts {
+            Some(thoughts) => thoughts.push(&text),
+            None => Said { text, ..Said::default() },
+        };
         let ends = !self.options.ignore_eos && tokenizer.end_ids().contains(&id);
         if ends || stop.is_some() {
             self.finish = Some((FinishReason::Stop, stop));
         } else if self.len() >= self.limit {
             self.finish = Some((FinishReason::Length, None));
         }
-        Token { id, text, signals, top_logprobs, special: tokenizer.is_special(id) }
+        Token { id, text, reasoning, signals, top_logprobs, special: tokenizer.is_special(id) }
     }
 
-    /// The text held back, which is shown after all unless a stop string has ended the answer.
-    pub fn take_held_text(&mut self) -> String {
+    /// The text held back, which is shown after all.
+    pub fn take_held_text(&mut self) -> Said {
+        let text = self.take_unstopped();
+        let Some(thoughts) = &mut self.thoughts else { return Said { text, ..Said::default() } };
+        let mut said = thoughts.push(&text);
+        let rest = thoughts.finish();
+        said.reasoning += &rest.reasoning;
+        said.text += &rest.text;
+        said
+    }
+
+    /// What was held back as the possible beginning of a stop string; nothing where one has ended the answer.
+    fn take_unstopped(&mut self) -> String {
         if matches!(self.finish, Some((_, Some(_)))) {
             return String::new();
         }

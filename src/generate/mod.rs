@@ -4,6 +4,7 @@ pub mod answer;
 pub mod sampler;
 pub mod signals;
 pub mod stop;
+pub mod thinking;
 
 pub use answer::{Answer, Token};
 

@@ -17,6 +17,9 @@ pub struct Message {
     pub rest: serde_json::Map<String, Value>,
 }
 
+/// What a request gives to the template beside the conversation (`chat_template_kwargs`).
+pub type Arguments = serde_json::Map<String, Value>;
+
 pub struct ChatTemplate {
     source: String,
     /// Taken instead of `source` when there are tools.
@@ -68,10 +71,25 @@ impl ChatTemplate {
     ///
     /// Errors: [`Error::Template`]; [`Error::BadRequest`] for content that is no text.
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], tools: Option<&Value>) -> Result<Vec<u32>> {
+        self.encode_with(tokenizer, messages, tools, &Arguments::new())
+    }
+
+    /// As [`ChatTemplate::encode`], with the template's own `arguments`, such as `enable_thinking`.
+    ///
+    /// Errors: [`Error::BadRequest`] also for the name of something that a template is given anyway.
+    pub fn encode_with(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        tools: Option<&Value>,
+        arguments: &Arguments,
+    ) -> Result<Vec<u32>> {
+        check(arguments)?;
         let mut messages = self.prepare(messages)?;
         let mut tools = tools.cloned().unwrap_or_default();
-        let mark = seams::mark(tokenizer, self.source(&tools), &mut [&mut messages, &mut tools]);
-        let text = self.run(&messages, &tools, true)?;
+        let mut arguments = Value::Object(arguments.clone());
+        let mark = seams::mark(tokenizer, self.source(&tools), &mut [&mut messages, &mut tools, &mut arguments]);
+        let text = self.run(&messages, &tools, &arguments, true)?;
         let mut ids = match mark {
             None => tokenizer.encode_seamed(&text, &[]),
             Some(mark) => {
@@ -93,14 +111,32 @@ impl ChatTemplate {
 
     /// As text, as `transformers`' `apply_chat_template(tokenize=False, add_generation_prompt=...)`.
     pub fn render(&self, messages: &[Message], tools: Option<&Value>, add_generation_prompt: bool) -> Result<String> {
-        self.run(&self.prepare(messages)?, tools.unwrap_or(&Value::Null), add_generation_prompt)
+        self.render_with(messages, tools, &Arguments::new(), add_generation_prompt)
+    }
+
+    /// As [`ChatTemplate::render`], with the template's own `arguments`.
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        tools: Option<&Value>,
+        arguments: &Arguments,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        check(arguments)?;
+        let arguments = Value::Object(arguments.clone());
+        self.run(&self.prepare(messages)?, tools.unwrap_or(&Value::Null), &arguments, add_generation_prompt)
+    }
+
+    /// Whether the model's answers may begin with thoughts.
+    pub fn knows_thoughts(&self) -> bool {
+        self.source.contains("<think>")
     }
 
     fn source(&self, tools: &Value) -> &str {
         self.tool_source.as_ref().filter(|_| !tools.is_null()).unwrap_or(&self.source)
     }
 
-    fn run(&self, messages: &Value, tools: &Value, add_generation_prompt: bool) -> Result<String> {
+    fn run(&self, messages: &Value, tools: &Value, arguments: &Value, add_generation_prompt: bool) -> Result<String> {
         use minijinja::Value as V;
         let mut context = vec![
             ("messages", jinja::value_of(messages)),
@@ -112,6 +148,8 @@ impl ChatTemplate {
         if let Some(now) = self.now {
             context.push(("strftime_now", V::from_function(move |format: String| jinja::strftime(now, &format))));
         }
+        let own = arguments.as_object().into_iter().flatten();
+        context.extend(own.map(|(key, value)| (key.as_str(), jinja::value_of(value))));
         let template = self.env.template_from_str(self.source(tools)).map_err(explain)?;
         template.render(V::from_pairs(context)).map_err(explain)
     }
@@ -141,7 +179,18 @@ impl ChatTemplate {
     /// Whether the template takes content in parts: asked by giving it some.
     fn reads_lists(&self) -> bool {
         let probe = serde_json::json!([{ "role": "user", "content": [{ "type": "text", "text": "kinglet" }] }]);
-        self.run(&probe, &Value::Null, false).is_ok_and(|text| text.contains("kinglet") && !text.contains("'kinglet'"))
+        self.run(&probe, &Value::Null, &Value::Null, false)
+            .is_ok_and(|text| text.contains("kinglet") && !text.contains("'kinglet'"))
+    }
+}
+
+/// Errors: [`Error::BadRequest`] where an argument would replace what the template is given.
+fn check(arguments: &Arguments) -> Result<()> {
+    const GIVEN: [&str; 7] =
+        ["messages", "tools", "add_generation_prompt", "strftime_now", "bos_token", "eos_token", "unk_token"];
+    match GIVEN.iter().find(|name| arguments.contains_key(**name)) {
+        Some(name) => Err(Error::BadRequest(format!("chat_template_kwargs: {name} is not the request's to set"))),
+        None => Ok(()),
     }
 }
 

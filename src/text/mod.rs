@@ -5,6 +5,7 @@ mod bpe;
 mod byte_level;
 pub mod chat_template;
 pub mod detokenizer;
+mod fim;
 mod jinja;
 mod nfc;
 mod pipeline;

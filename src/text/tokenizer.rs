@@ -36,6 +36,8 @@ pub struct Tokenizer {
     pub(super) eos: Option<u32>,
     pub(super) add_bos: bool,
     pub(super) end_ids: Vec<u32>,
+    /// Prefix, suffix and middle of [`Tokenizer::fill_in_middle`].
+    pub(super) fill: Option<[u32; 3]>,
 }
 
 /// What merging starts from.
@@ -227,7 +229,8 @@ impl Tokenizer {
         self.add_bos && self.bos.is_some()
     }
 
-    /// Every id that ends an answer: eos, eot, and names such as `<|im_end|>`, `<|eot_id|>`, `<|end|>`, `<end_of_turn>`.
+    /// Every id that ends an answer: eos, eot, and names such as `<|im_end|>`, `<|eot_id|>`, `<|end|>`, `<end_of_turn>`;
+    /// those of the next file in a repository too (`<|file_sep|>`).
     pub fn end_ids(&self) -> &[u32] {
         &self.end_ids
     }

@@ -4,6 +4,7 @@ use super::Tokenizer;
 use super::added::{Added, Flags};
 use super::bpe::Merges;
 use super::byte_level;
+use super::fim;
 use super::pipeline::Pipeline;
 use super::tokenizer::Symbols;
 use super::tokens::{Index, Kind, Tokens};
@@ -96,6 +97,7 @@ pub(super) fn parse(json: &[u8]) -> Result<Tokenizer> {
     Ok(Tokenizer {
         byte_ids: byte_ids(&tokens, &plain, symbols),
         end_ids: end_ids(&tokens, &added.index, &[]),
+        fill: fim::find(&tokens, &added, [None; 3]),
         merges: Merges::Ranks(table),
         spaces_first: false,
         nfc: pipeline.nfc,

@@ -3,6 +3,7 @@
 use super::added::{Added, Flags};
 use super::bpe::{Merges, NONE, RankTable};
 use super::byte_level;
+use super::fim;
 use super::split::{Named, Split};
 use super::tokenizer::{Prefix, Symbols, Tokenizer};
 use super::tokens::{Index, Kind, Tokens};
@@ -10,8 +11,8 @@ use crate::formats::Metadata;
 use crate::formats::{StringArray, Value};
 use crate::{Error, Result};
 
-/// Tokens that end an answer wherever they are control tokens.
-const END_NAMES: [&str; 12] = [
+/// Tokens that end an answer wherever they are control tokens: of a turn, of a text, and of a file in a repository.
+const END_NAMES: [&str; 21] = [
     "<|im_end|>",
     "<|eot_id|>",
     "<|eom_id|>",
@@ -22,9 +23,20 @@ const END_NAMES: [&str; 12] = [
     "<end_of_utterance>",
     "<|return|>",
     "<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
     "</s>",
     "<eos>",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<reponame>",
+    "<|file_sep|>",
 ];
+/// HTML has the one, and prose may have the other.
+const TEXT_AS_WELL: [&str; 2] = ["</s>", "<eos>"];
 
 pub(super) fn from_gguf(metadata: &mut Metadata) -> Result<Tokenizer> {
     let model = metadata.string("tokenizer.ggml.model")?.unwrap_or_default().to_string();
@@ -59,14 +71,20 @@ pub(super) fn from_gguf(metadata: &mut Metadata) -> Result<Tokenizer> {
         }
     };
     let (bos, eos, unknown) = (id("bos")?, id("eos")?, id("unknown")?);
-    let ends = [eos, id("eot")?, id("eom")?];
+    let ends = [eos, id("eot")?, id("eom")?, id("fim_pad")?, id("fim_rep")?, id("fim_sep")?];
+    let fill = [["fim_pre", "prefix"], ["fim_suf", "suffix"], ["fim_mid", "middle"]];
+    let mut given = [None; 3];
+    for (given, [name, older]) in given.iter_mut().zip(fill) {
+        *given = id(name)?.or(id(older)?);
+    }
     if types_missing(&tokens) {
         // Without token types, the ids named in the header are all that is known of control tokens.
-        for id in ends.into_iter().chain([bos]).flatten() {
+        for id in ends.into_iter().chain(given).chain([bos]).flatten() {
             tokens.set_kind(id, Kind::Control);
         }
         unknown.inspect(|&id| tokens.set_kind(id, Kind::Unknown));
     }
+    correct_kinds(&mut tokens);
 
     let plain = Index::new(&tokens, |kind| matches!(kind, Kind::Normal | Kind::Unused))?;
     let flags = swallowed_space(metadata, &tokens)?;
@@ -80,6 +98,7 @@ pub(super) fn from_gguf(metadata: &mut Metadata) -> Result<Tokenizer> {
     Ok(Tokenizer {
         byte_ids: byte_ids(&tokens, &plain, symbols),
         end_ids: end_ids(&tokens, &added.index, &ends),
+        fill: fim::find(&tokens, &added, given),
         spaces_first: symbols == Symbols::Chars
             && tokens.ids_of(|kind| kind == Kind::UserDefined).any(|id| tokens.get(id).contains(&b' ')),
         nfc: named.split == Split::Qwen2,
@@ -251,6 +270,20 @@ fn take_numbers(metadata: &mut Metadata, key: &str, tokens: usize) -> Result<Opt
 
 fn types_missing(tokens: &Tokens) -> bool {
     tokens.ids_of(|kind| kind != Kind::Normal).next().is_none()
+}
+
+/// Some files have control tokens as text, which would never end an answer, and which users could write.
+fn correct_kinds(tokens: &mut Tokens) {
+    let known = |text: &str| {
+        !TEXT_AS_WELL.contains(&text) && (END_NAMES.contains(&text) || fim::NAMES.as_flattened().contains(&text))
+    };
+    let marked = |text: &str| text.starts_with("<|") && text.ends_with("|>");
+    let wrong = |&id: &u32| match std::str::from_utf8(tokens.get(id)) {
+        Ok(text) => known(text) && (marked(text) || tokens.kind(id) == Some(Kind::UserDefined)),
+        Err(_) => false,
+    };
+    let ids: Vec<u32> = tokens.ids_of(|kind| matches!(kind, Kind::Normal | Kind::UserDefined)).filter(wrong).collect();
+    ids.into_iter().for_each(|id| tokens.set_kind(id, Kind::Control));
 }
 
 /// GGUF does not keep which tokens swallow the space after them. Phi-3's and Phi-4-mini's do, but for these.

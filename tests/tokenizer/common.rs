@@ -51,8 +51,9 @@ pub fn as_gguf(json: &[u8], pre: &str, rows: usize) -> Vec<(String, Entry)> {
         tokens[id(at)] = (token.clone(), 1);
     }
     for token in file["added_tokens"].as_array().unwrap() {
-        let kind = if token["special"] == true { 3 } else { 4 };
-        tokens[id(&token["id"])] = (token["content"].as_str().unwrap().to_string(), kind);
+        let text = token["content"].as_str().unwrap();
+        let looks_special = text.starts_with("<|") && text.ends_with("|>");
+        tokens[id(&token["id"])] = (text.to_string(), if token["special"] == true || looks_special { 3 } else { 4 });
     }
     let mut merges = StringArray::default();
     for merge in file["model"]["merges"].as_array().unwrap() {

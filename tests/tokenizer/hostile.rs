@@ -169,3 +169,50 @@ fn json() {
     fails(changed("/pre_tokenizer", json!(null)), "pre-tokenizer");
     fails(changed("/model/end_of_word_suffix", json!("</w>")), "</w>");
 }
+
+/// Every family's ends, found by name where the header does not say, and where the file has them as text by mistake.
+#[test]
+fn ends() {
+    let names = ["a", "b", "Ġ", "ab", "Ġab", "<|im_end|>", "<|end|>", "<end_of_turn>", "</s>", "<|fim_pad|>", "<EOT>"];
+    let ends = |types: &[i64], more: &[(&str, Value)]| {
+        let entries = [("tokens", strings(&names)), ("token_type", Value::Ints(types.to_vec()))];
+        bpe(&[&entries, more].concat()).unwrap()
+    };
+    let control = ends(&[1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3], &[]);
+    assert_eq!(control.end_ids(), [5, 6, 7, 8, 9, 10]);
+    // User-defined: </s> is HTML then. Normal: only what cannot be prose.
+    let user_defined = ends(&[1, 1, 1, 1, 1, 4, 4, 4, 4, 4, 4], &[("eos_token_id", LEFT_OUT)]);
+    assert_eq!(user_defined.end_ids(), [5, 6, 7, 9, 10]);
+    assert!(user_defined.is_special(7) && !user_defined.is_special(8));
+    assert!(!user_defined.encode("<end_of_turn>", Special::Plain).contains(&7));
+    let normal = ends(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3], &[("eos_token_id", LEFT_OUT)]);
+    assert_eq!(normal.end_ids(), [5, 6, 9, 10]);
+    // By the header's ids, whatever the names.
+    let keys = [
+        ("eos_token_id", 0),
+        ("eot_token_id", 1),
+        ("eom_token_id", 2),
+        ("fim_rep_token_id", 3),
+        ("fim_sep_token_id", 4),
+    ];
+    let ids = keys.map(|(key, id)| (key, Value::Int(id)));
+    assert_eq!(ends(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], &ids).end_ids()[..5], [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn fill_in_the_middle() {
+    let with = |changes: &[(&str, Value)]| {
+        let names = strings(&["a", "b", "Ġ", "ab", "Ġab", "<P>", "<S>", "<M>", "<s>"]);
+        let types = Value::Ints(vec![1, 1, 1, 1, 1, 3, 3, 3, 3]);
+        bpe(&[&[("tokens", names), ("token_type", types)], changes].concat()).unwrap()
+    };
+    let ids = |keys: [&'static str; 3]| [(keys[0], Value::Int(5)), (keys[1], Value::Int(6)), (keys[2], Value::Int(7))];
+    let today = ids(["fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id"]);
+    let before = ids(["prefix_token_id", "suffix_token_id", "middle_token_id"]);
+    for keys in [&today, &before] {
+        assert_eq!(with(keys).fill_in_middle("ab<M>", " ab").unwrap(), [5, 3, 6, 4, 7]);
+    }
+    let bos = [&today[..], &[("bos_token_id", Value::Int(8)), ("add_bos_token", Value::Bool(true))]].concat();
+    assert_eq!(with(&bos).fill_in_middle("", "b").unwrap(), [8, 5, 6, 1, 7]);
+    assert_eq!(with(&today[..2]).fill_in_middle("a", "b"), None);
+}

@@ -11,11 +11,6 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 pub fn agree(name: &str, ours: &Tokenizer, theirs: &tokenizers::Tokenizer, texts: usize) {
-    same_ids(name, ours, theirs, texts);
-    assert_eq!(ours.vocab_size(), 1 + theirs.get_vocab(true).into_values().max().unwrap() as usize);
-}
-
-fn same_ids(name: &str, ours: &Tokenizer, theirs: &tokenizers::Tokenizer, texts: usize) {
     let added = theirs.get_added_tokens_decoder();
     let names: Vec<&str> =
         added.values().map(|token| token.content.as_str()).chain(["<|im_end", "<s", "[INST]"]).collect();
@@ -33,6 +28,7 @@ fn same_ids(name: &str, ours: &Tokenizer, theirs: &tokenizers::Tokenizer, texts:
             );
         }
     }
+    assert_eq!(ours.vocab_size(), 1 + theirs.get_vocab(true).into_values().max().unwrap() as usize);
 }
 
 fn check(name: &str) {
@@ -40,30 +36,43 @@ fn check(name: &str) {
     agree(name, &from_json(name).unwrap(), &theirs, TEXTS);
 }
 
-/// The `tokenizer.json` itself, and the same as the Hub's GGUF files have it: padded to the embedding's `rows`.
-fn check_both(name: &str, architecture: &str, pre: &str, rows: usize) {
+/// The `tokenizer.json` itself, and the same ids from it as the Hub's GGUF files have it, padded to the embedding's `rows`.
+fn check_both(name: &str, architecture: &str, pre: &str, rows: usize, ends: &[&str]) {
     check(name);
     let Some(path) = data(&format!("tokenizers/{name}/tokenizer.json")) else { return };
     let mut entries = as_gguf(&std::fs::read(path).unwrap(), pre, rows);
     entries.push(("general.architecture".into(), Entry::String(architecture.into())));
     let ours = Tokenizer::from_gguf(&mut Metadata::new(entries)).unwrap();
     assert_eq!(ours.vocab_size(), rows);
-    same_ids(name, &ours, &oracle(name).unwrap(), TEXTS);
+    assert_eq!(ours.end_ids(), ends.iter().map(|end| ours.id(end).unwrap()).collect::<Vec<_>>(), "{name}");
+    let (of_json, mut random) = (from_json(name).unwrap(), Random(0x6006));
+    for _ in 0..TEXTS {
+        let text = random.text(&[ends, &["<|im_end", "<tool_call>", "[PAD151900]"]].concat());
+        let ids = ours.encode(&text, Special::Parse);
+        assert_eq!(ids, of_json.encode(&text, Special::Parse), "{name}: {text:?}");
+        assert_eq!(ours.decode(&ids, true), of_json.decode(&ids, true), "{name}: {text:?}");
+    }
 }
 
 #[test]
 fn smollm2() {
-    check_both("smollm2", "llama", "smollm", 49152);
+    check_both("smollm2", "llama", "smollm", 49152, &["<|endoftext|>", "<|im_end|>", "<reponame>"]);
 }
 
 #[test]
 fn qwen2() {
-    check_both("qwen2.5", "qwen2", "qwen2", 151_936);
+    check_both(
+        "qwen2.5",
+        "qwen2",
+        "qwen2",
+        151_936,
+        &["<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"],
+    );
 }
 
 #[test]
 fn phi4_mini() {
-    check_both("phi-4-mini", "phi3", "gpt-4o", 200_064);
+    check_both("phi-4-mini", "phi3", "gpt-4o", 200_064, &["<|endoftext|>", "<|end|>"]);
 }
 
 #[test]

@@ -15,9 +15,15 @@ pub struct Options {
     model: ModelOptions,
     #[arg(long)]
     prompt: String,
+    /// Fill in what stands between the prompt and this text (models of code)
+    #[arg(long, conflicts_with = "chat")]
+    suffix: Option<String>,
     /// Take the prompt as a user's message and render the model's chat template
     #[arg(long)]
     chat: bool,
+    /// Tell a thinking model to answer at once
+    #[arg(long, requires = "chat")]
+    no_think: bool,
     #[arg(long)]
     max_tokens: Option<usize>,
     /// 0: always the likeliest token
@@ -47,6 +53,9 @@ pub struct Options {
 #[serde(rename_all = "camelCase")]
 struct Report {
     text: String,
+    /// What a thinking model thought before.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reasoning: String,
     /// The new ones only; an end token is among them.
     ids: Vec<u32>,
     #[serde(flatten)]
@@ -61,11 +70,14 @@ impl Options {
         let (None, Some(max_tokens), false) = (given, self.max_tokens, self.chat) else { return Ok(given) };
         let mut checkpoint = pollster::block_on(Checkpoint::open(&mut open_model(&self.model.model)?))?;
         let default = default_context(&arch::describe(&checkpoint)?.spec);
-        // No token is shorter than a byte; BOS is one more.
-        if (self.prompt.len() + 1).saturating_add(max_tokens) <= default {
+        // No token is shorter than a byte; BOS and three that part the prompt from its suffix are more.
+        let suffix = self.suffix.as_deref().unwrap_or_default();
+        if (self.prompt.len() + suffix.len() + 4).saturating_add(max_tokens) <= default {
             return Ok(None);
         }
-        let prompt = 1 + Tokenizer::from_gguf(&mut checkpoint.metadata)?.encode(&self.prompt, Special::Parse).len();
+        let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata)?;
+        let filled = self.suffix.as_ref().and_then(|suffix| tokenizer.fill_in_middle(&self.prompt, suffix));
+        let prompt = 1 + filled.unwrap_or_else(|| tokenizer.encode(&self.prompt, Special::Parse)).len();
         Ok((prompt < default).then(|| default.max(prompt.saturating_add(max_tokens))))
     }
 
@@ -87,8 +99,10 @@ impl Options {
         Request {
             messages: self.chat.then(|| vec![message]),
             prompt: (!self.chat).then(|| self.prompt.clone()),
-            tools: None,
+            suffix: self.suffix.clone(),
+            reasoning_effort: self.no_think.then(|| "none".into()),
             options,
+            ..Request::default()
         }
     }
 }
@@ -96,28 +110,35 @@ impl Options {
 pub fn main(options: &Options) -> Result<()> {
     let mut session = options.model.load_with_context(options.context_length()?)?;
     session.start(&options.request())?;
-    let (mut text, mut ids) = (String::new(), Vec::new());
+    let (mut text, mut thoughts, mut ids) = (String::new(), String::new(), Vec::new());
     let stats = loop {
         let step = pollster::block_on(session.step())?;
-        let (piece, done) = match step {
+        let (thought, piece, done) = match step {
             Step::Prefill { .. } => continue,
-            Step::Token { id, text, .. } => {
+            Step::Token { id, text, reasoning, .. } => {
                 ids.push(id);
-                (text, None)
+                (reasoning, text, None)
             }
-            Step::Done { text, stats, .. } => (text, Some(stats)),
+            Step::Done { text, reasoning, stats, .. } => (reasoning, text, Some(stats)),
         };
-        if options.json {
-            text += &piece;
-        } else {
+        // The answer alone goes to stdout.
+        if !options.json && !thought.is_empty() {
+            eprint!("{thought}");
+        }
+        if !options.json && !piece.is_empty() && text.is_empty() && !thoughts.is_empty() {
+            eprint!("\n\n");
+        }
+        thoughts += &thought;
+        if !options.json {
             print(&piece)?;
         }
+        text += &piece;
         if let Some(stats) = done {
             break stats;
         }
     };
     if options.json {
-        let report = Report { text, ids, stats };
+        let report = Report { text, reasoning: thoughts, ids, stats };
         return print(&format!("{}\n", serde_json::to_string(&report).expect("plain data")));
     }
     print("\n")?;
