@@ -27,6 +27,7 @@ interface Head {
 
 interface Piece {
   text: string;
+  reasoning?: string;
   ids: number[];
   /** Where `text` starts in the answer. */
   offset: number;
@@ -39,8 +40,8 @@ export function createChat(runner: Runner): Create<ChatRequest, ChatCompletion, 
     const checked = checkChat(body);
     const head = newHead("chatcmpl-", runner);
     if (checked.stream) return streamed(runner, checked, head, chatChunks, options);
-    const { text, ids, logprobs, finish, signals } = await whole(runner, checked, options);
-    const message = { role: "assistant", content: text, refusal: null } as const;
+    const { text, reasoning, ids, logprobs, finish, signals } = await whole(runner, checked, options);
+    const message = { role: "assistant", content: text, ...(reasoning && { reasoning_content: reasoning }), refusal: null } as const;
     const choice = { index: 0, message, logprobs: logprobs && { content: logprobs, refusal: null }, finish_reason: finish.reason, token_ids: ids } as const;
     return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(finish.stats), signals } satisfies ChatCompletion;
   }) as Create<ChatRequest, ChatCompletion, ChatCompletionChunk>;
@@ -59,8 +60,9 @@ export function createCompletions(runner: Runner): Create<CompletionRequest, Com
 
 const chatChunks: Shape<ChatCompletionChunk> = {
   opening: (head) => chatChunk(head, [{ index: 0, delta: { role: "assistant", content: "" }, logprobs: null, finish_reason: null, token_ids: [] }]),
-  piece: (head, { text, ids, logprobs, reason }) => {
-    const delta = text === "" && reason ? {} : { content: text };
+  piece: (head, { text, reasoning, ids, logprobs, reason }) => {
+    const thought = reasoning ? { reasoning_content: reasoning } : {};
+    const delta = text === "" && (reason || reasoning) ? thought : { ...thought, content: text };
     return chatChunk(head, [{ index: 0, delta, logprobs: logprobs && { content: logprobs, refusal: null }, finish_reason: reason, token_ids: ids }]);
   },
   usage: (head, usage) => ({ ...chatChunk(head, []), usage }),
@@ -79,21 +81,23 @@ const textChunks: Shape<Completion> = {
 };
 
 async function whole(runner: Runner, checked: Checked, options?: RequestOptions) {
-  return new Promise<{ text: string; ids: number[]; logprobs: TokenLogprob[] | null; finish: Finish; signals: ReturnType<SignalSum["get"]> }>((resolve, reject) => {
+  return new Promise<{ text: string; reasoning: string; ids: number[]; logprobs: TokenLogprob[] | null; finish: Finish; signals: ReturnType<SignalSum["get"]> }>((resolve, reject) => {
     const sum = new SignalSum();
     const ids: number[] = [];
     const logprobs: TokenLogprob[] | null = checked.request.options.logprobs ? [] : null;
     let text = "";
+    let reasoning = "";
     const take = (token: Token) => {
       sum.add(token.signals);
       text += token.text;
+      reasoning += token.reasoning ?? "";
       ids.push(token.id);
       if (token.logprobs) logprobs?.push(token.logprobs);
     };
     start(runner, checked, options?.signal ?? new AbortController().signal, {
       onStart() {},
       onTokens: (tokens) => tokens.forEach(take),
-      onEnd: (finish) => resolve({ text: text + finish.text, ids, logprobs, finish, signals: sum.get() }),
+      onEnd: (finish) => resolve({ text: text + finish.text, reasoning: reasoning + (finish.reasoning ?? ""), ids, logprobs, finish, signals: sum.get() }),
       onError: (error) => reject(cutShort(error, text, ids)),
     });
   });
@@ -130,13 +134,13 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
           sum.add(token.signals);
           ids.push(token.id);
           pending.push(token.id);
-          if (token.text === "" && !wantsLogprobs) continue;
-          push({ text: token.text, logprobs: token.logprobs ? [token.logprobs] : null, reason: null });
+          if (token.text === "" && !token.reasoning && !wantsLogprobs) continue;
+          push({ text: token.text, reasoning: token.reasoning, logprobs: token.logprobs ? [token.logprobs] : null, reason: null });
         }
       },
-      onEnd({ text: rest, reason, stats }) {
+      onEnd({ text: rest, reasoning, reason, stats }) {
         settled();
-        push({ text: rest, logprobs: null, reason }, { signals: sum.get() });
+        push({ text: rest, reasoning, logprobs: null, reason }, { signals: sum.get() });
         if (checked.includeUsage) stream.push(shape.usage(head, usageOf(stats)));
         stream.end();
       },

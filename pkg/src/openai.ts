@@ -43,6 +43,10 @@ export interface SamplingOptions {
 
 export interface ChatRequest extends SamplingOptions {
   messages: ChatMessage[];
+  /** "none": a thinking model answers at once. Any other leaves it its own way. */
+  reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | null;
+  /** Beyond OpenAI: what the chat template is given beside the messages, such as `{ enable_thinking: false }`. */
+  chat_template_kwargs?: Record<string, unknown> | null;
   stream?: boolean | null;
   logprobs?: boolean | null;
   top_logprobs?: number | null;
@@ -51,6 +55,8 @@ export interface ChatRequest extends SamplingOptions {
 export interface CompletionRequest extends SamplingOptions {
   /** Raw text; the empty string is the beginning of a text. */
   prompt: string;
+  /** The text to be written stands between `prompt` and this; for models of code that know how. "": none. */
+  suffix?: string | null;
   stream?: boolean | null;
   /** `true`, or OpenAI's older form: how many alternatives. */
   logprobs?: boolean | number | null;
@@ -127,7 +133,8 @@ export interface ChatCompletion extends Reply {
   choices: [
     {
       index: 0;
-      message: { role: "assistant"; content: string; refusal: null };
+      /** `reasoning_content`: what a thinking model thought before. */
+      message: { role: "assistant"; content: string; reasoning_content?: string; refusal: null };
       logprobs: ChatLogprobs | null;
       finish_reason: FinishReason;
       /** Beyond OpenAI: the ids of the answer. */
@@ -143,7 +150,7 @@ export interface ChatCompletionChunk extends Reply {
   /** Empty in the chunk that carries the usage. */
   choices: {
     index: 0;
-    delta: { role?: "assistant"; content?: string };
+    delta: { role?: "assistant"; content?: string; reasoning_content?: string };
     logprobs: ChatLogprobs | null;
     finish_reason: FinishReason | null;
     token_ids: number[];

@@ -22,6 +22,10 @@ export interface WasmUrls {
 export interface EngineRequest {
   messages?: unknown[];
   prompt?: string;
+  /** What follows the text to be filled in. */
+  suffix?: string;
+  chat_template_kwargs?: Record<string, unknown>;
+  reasoning_effort?: string;
   options: Record<string, unknown> & { logprobs?: boolean };
 }
 
@@ -40,6 +44,8 @@ export interface Token {
   id: number;
   /** What the token completes, maybe nothing. */
   text: string;
+  /** The same of the thoughts before the answer. */
+  reasoning?: string;
   signals: TokenSignals;
   /** The token that ends the answer: never shown. */
   special: boolean;
@@ -54,6 +60,7 @@ export interface TokenSignals {
 
 export interface Finish {
   text: string;
+  reasoning?: string;
   reason: FinishReason;
   stats: Stats;
 }

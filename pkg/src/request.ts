@@ -44,7 +44,6 @@ const REFUSED: Record<string, (value: unknown) => boolean> = {
   n: (v) => v === 1,
   best_of: (v) => v === 1,
   echo: (v) => v === false,
-  suffix: (v) => v === "",
   tools: (v) => Array.isArray(v) && v.length === 0,
   functions: (v) => Array.isArray(v) && v.length === 0,
   tool_choice: (v) => v === "none" || v === "auto",
@@ -53,9 +52,11 @@ const REFUSED: Record<string, (value: unknown) => boolean> = {
   adapters: (v) => Array.isArray(v) && v.length === 0,
 };
 
+const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh"];
+
 /** Handled below, or OpenAI's bookkeeping that means nothing on a device. */
 const KNOWN = new Set([
-  ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "messages", "prompt", "stream", "stream_options", "stop", "logit_bias", "logprobs",
+  ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs",
   "max_completion_tokens", "model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
 ]);
 
@@ -63,6 +64,17 @@ export function checkChat(body: ChatRequest): Checked {
   const checked = checkCommon(body);
   if (!Array.isArray(body.messages) || body.messages.length === 0) throw badRequest("messages", "must be a list of at least one message");
   checked.request.messages = body.messages.map(checkMessage);
+  if (set(body.suffix) && body.suffix !== "") throw badRequest("suffix", "goes with completions.create, not with a chat");
+  const { chat_template_kwargs: kwargs, reasoning_effort: effort } = body;
+  if (set(kwargs)) {
+    const problem = object(kwargs);
+    if (problem) throw badRequest("chat_template_kwargs", problem);
+    checked.request.chat_template_kwargs = kwargs as Record<string, unknown>;
+  }
+  if (set(effort)) {
+    if (!EFFORTS.includes(effort as string)) throw badRequest("reasoning_effort", `must be one of ${EFFORTS.join(", ")}`);
+    checked.request.reasoning_effort = effort as string;
+  }
   if (set(body.logprobs) && typeof body.logprobs !== "boolean") throw badRequest("logprobs", "must be true or false");
   return finish(checked, body.logprobs === true);
 }
@@ -71,6 +83,8 @@ export function checkCompletion(body: CompletionRequest): Checked {
   const checked = checkCommon(body);
   if (typeof body.prompt !== "string") throw badRequest("prompt", "must be a string (one text, not a list)");
   checked.request.prompt = body.prompt;
+  if (set(body.suffix) && typeof body.suffix !== "string") throw badRequest("suffix", "must be a string");
+  if (body.suffix) checked.request.suffix = body.suffix;
   const { logprobs } = body;
   if (typeof logprobs === "number") {
     const problem = integer(0, 20)(logprobs);

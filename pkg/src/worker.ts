@@ -8,8 +8,8 @@ import type { MemoryUse, Stats } from "./types.js";
 type Call = Extract<ToWorker, { type: "call" }>;
 type Step =
   | { type: "prefill" }
-  | { type: "token"; id: number; text: string; signals: Token["signals"]; topLogprobs: { id: number; logprob: number }[]; special: boolean }
-  | { type: "done"; text: string; reason: "stop" | "length"; stats: Stats };
+  | { type: "token"; id: number; text: string; reasoning?: string; signals: Token["signals"]; topLogprobs: { id: number; logprob: number }[]; special: boolean }
+  | { type: "done"; text: string; reasoning?: string; reason: "stop" | "length"; stats: Stats };
 
 /** Tokens gather for so long before they are sent; the first goes at once. */
 const BATCH_MS = 8;
@@ -158,10 +158,10 @@ function flush(): boolean {
   return true;
 }
 
-function token({ id, text, signals, topLogprobs, special }: Extract<Step, { type: "token" }>, request: EngineRequest): Token {
-  if (!request.options.logprobs || special) return { id, text, signals, special };
+function token({ id, text, reasoning, signals, topLogprobs, special }: Extract<Step, { type: "token" }>, request: EngineRequest): Token {
+  if (!request.options.logprobs || special) return { id, text, reasoning, signals, special };
   const top_logprobs = topLogprobs.map(({ id, logprob }) => ({ ...spell(id), logprob }));
-  return { id, text, signals, special, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
+  return { id, text, reasoning, signals, special, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
 }
 
 function spell(id: number): { token: string; bytes: number[] } {
