@@ -51,6 +51,15 @@ fn temporary(name: &str) -> PathBuf {
 }
 
 #[test]
+fn run_tells_what_a_model_cannot_do() {
+    let model = model("f32");
+    let args = ["run", &model, "--prompt", "the", "--suffix", "day"];
+    assert_fails(&args, "", &["no tokens to fill in the middle", "Qwen2.5-Coder"]);
+    let both = run(&[&args[..], &["--chat"]].concat(), "");
+    assert!(!both.status.success() && String::from_utf8_lossy(&both.stderr).contains("--suffix"));
+}
+
+#[test]
 fn run_streams_text_or_reports_json() {
     let model = model("f32");
     let args = ["run", &model, "--prompt", "the day", "--max-tokens", "24", "--temperature", "0", "--ignore-eos"];

@@ -168,6 +168,10 @@ fn read_tokens(file: &File, symbols: Symbols) -> Result<Tokens> {
     for entry in by_id {
         match entry {
             None => tokens.push(Kind::Unused, |_| {}),
+            // Gemma's runs of spaces: what they are looked for in has spaces yet, so they come about by merging.
+            Some((text, Some(token))) if symbols == Symbols::Chars && !token.special && is_spaces(text) => {
+                tokens.push(Kind::Normal, |out| unescape(text, out));
+            }
             Some((text, Some(token))) => {
                 let kind = if token.special { Kind::Control } else { Kind::UserDefined };
                 tokens.push(kind, |out| out.extend_from_slice(text));
@@ -179,6 +183,10 @@ fn read_tokens(file: &File, symbols: Symbols) -> Result<Tokens> {
         }
     }
     Ok(tokens)
+}
+
+fn is_spaces(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.chars().all(|c| c == '▁'))
 }
 
 /// The id that an added token got.

@@ -37,8 +37,12 @@ pub fn trained(file: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/vocab", file].iter().collect()
 }
 
+pub fn gemma_metadata() -> Metadata {
+    open(trained("gemma.gguf"))
+}
+
 pub fn gemma() -> Tokenizer {
-    Tokenizer::from_gguf(&mut open(trained("gemma.gguf"))).unwrap()
+    Tokenizer::from_gguf(&mut gemma_metadata()).unwrap()
 }
 
 /// A `tokenizer.json` of byte-level BPE as llama.cpp's converter writes it into a GGUF file, with `pre` and up to
