@@ -163,8 +163,11 @@ impl ChatTemplate {
         for (i, message) in messages.iter().enumerate() {
             let mut map = serde_json::Map::new();
             map.insert("role".into(), message.role.as_str().into());
-            map.insert("content".into(), content(&message.content, i, keep_lists)?);
-            for (key, value) in &message.rest {
+            // As `transformers` has it: what is null is left out, for templates would print "None".
+            if !message.content.is_null() {
+                map.insert("content".into(), content(&message.content, i, keep_lists)?);
+            }
+            for (key, value) in message.rest.iter().filter(|(_, value)| !value.is_null()) {
                 let mut value = value.clone();
                 if key == "tool_calls" {
                     value.as_array_mut().into_iter().flatten().for_each(parse_arguments);
@@ -194,13 +197,13 @@ fn check(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Text, null, or parts of text: as they are with `keep_lists`, else joined by newlines.
+/// Text, or parts of text: as they are with `keep_lists`, else joined by newlines.
 fn content(content: &Value, message: usize, keep_lists: bool) -> Result<Value> {
     let wrong = |found: &str| {
         Error::BadRequest(format!("messages[{message}].content has {found}; it must be a string or text parts"))
     };
     match content {
-        Value::Null | Value::String(_) => Ok(content.clone()),
+        Value::String(_) => Ok(content.clone()),
         Value::Array(parts) => {
             let mut texts = Vec::with_capacity(parts.len());
             for part in parts {
