@@ -14,36 +14,55 @@ use std::path::Path;
 
 pub const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden");
 
+/// A model of `make_models.py`, whose golden logits are [`goldens`]'.
 #[derive(Deserialize)]
 pub struct Golden {
-    pub format: String,
+    pub family: String,
+    pub architecture: String,
+    /// Of its matrices.
+    pub formats: Vec<String>,
     pub prompts: Vec<Vec<u32>>,
     pub dtype: String,
+    pub conversation: Option<Conversation>,
+}
+
+/// A greedy answer, each token from a fresh prompt.
+#[derive(Deserialize)]
+pub struct Conversation {
+    pub prompt: Vec<u32>,
+    pub answer: Vec<u32>,
+    /// `[answer, vocabulary]`
+    #[serde(skip)]
+    pub logits: Vec<f32>,
 }
 
 /// The models and their golden logits, `[positions, vocabulary]` of each prompt.
 pub fn goldens() -> Vec<(String, Golden, Vec<Vec<f32>>)> {
     let index = std::fs::read(format!("{GOLDEN}/index.json")).unwrap();
     let index: BTreeMap<String, Golden> = serde_json::from_slice(&index).unwrap();
-    let formats: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
-    assert!(formats.iter().all(|name| index.values().any(|golden| golden.format == *name)), "a model for each format");
-    index
-        .into_iter()
-        .map(|(name, golden)| (name.clone(), logits_of(&name, &golden), golden))
-        .map(|(n, l, g)| (n, g, l))
-        .collect()
+    let with_logits = |(name, mut golden): (String, Golden)| {
+        let logits = read_logits(&name, &mut golden);
+        (name, golden, logits)
+    };
+    index.into_iter().map(with_logits).collect()
 }
 
-fn logits_of(name: &str, golden: &Golden) -> Vec<Vec<f32>> {
+fn read_logits(name: &str, golden: &mut Golden) -> Vec<Vec<f32>> {
     let bytes = std::fs::read(format!("{GOLDEN}/{name}.logits")).unwrap();
     let format = if golden.dtype == "f16" { Format::F16 } else { Format::F32 };
     let mut all = vec![0.0; bytes.len() / format.block_bytes()];
     format.dequantize(&bytes, &mut all);
-    let positions: usize = golden.prompts.iter().map(Vec::len).sum();
+    let answer = golden.conversation.as_ref().map_or(0, |conversation| conversation.answer.len());
+    let positions = golden.prompts.iter().map(Vec::len).sum::<usize>() + answer;
+    assert!(all.len().is_multiple_of(positions), "{name}.logits does not belong to index.json");
     let vocab = all.len() / positions;
     let mut rest = &all[..];
     let take = |prompt: &Vec<u32>| rest.split_off(..prompt.len() * vocab).unwrap().to_vec();
-    golden.prompts.iter().map(take).collect()
+    let prompts = golden.prompts.iter().map(take).collect();
+    if let Some(conversation) = &mut golden.conversation {
+        conversation.logits = rest.to_vec();
+    }
+    prompts
 }
 
 pub fn load<B: Backend>(path: impl AsRef<Path>, new: impl FnOnce(DecoderSpec) -> B) -> B {
@@ -146,6 +165,51 @@ pub fn check<B: Backend>(new: impl Fn(DecoderSpec) -> B, tolerance: impl Fn(&Gol
 /// 2e-3 for floats, 2e-2 where activations are quantized too.
 pub fn tolerance(golden: &Golden) -> f64 {
     if golden.dtype == "f32" { 2e-3 } else { 2e-2 }
+}
+
+/// Answers that grow beyond the context whose RoPE factors their prompt turned by: each token is the one of a fresh prompt.
+/// Twice in one session, because the second begins with what the first left in the cache.
+pub fn check_conversations<B: Backend>(new: impl AsyncFn(DecoderSpec, usize) -> kinglet::Result<B>) {
+    let mut crossed = 0;
+    for (name, golden, _) in goldens() {
+        let Some(Conversation { prompt, answer, logits }) = &golden.conversation else { continue };
+        let mut shards = [FileSource::open(format!("{GOLDEN}/{name}.gguf")).unwrap()];
+        let mut session = block_on(Session::load_on(&new, &mut shards, LoadOptions::default(), |_, _| {})).unwrap();
+        let original = session.backend().spec().original_context().unwrap();
+        crossed += usize::from(prompt.len() < original && prompt.len() + answer.len() > original + 1);
+        for round in 0..2 {
+            let greedy = GenerateOptions {
+                temperature: 0.0,
+                max_tokens: Some(answer.len()),
+                ignore_eos: true,
+                top_logprobs: 5,
+                ..GenerateOptions::default()
+            };
+            session.start_tokens(prompt.clone(), &greedy, false).unwrap();
+            let mut given = Vec::new();
+            loop {
+                match block_on(session.step()).unwrap() {
+                    Step::Prefill { .. } => {}
+                    Step::Token { id, top_logprobs, .. } => {
+                        let golden_row =
+                            &logits[given.len() * logits.len() / answer.len()..][..logits.len() / answer.len()];
+                        let expected = log_softmax(golden_row);
+                        let spread = norm(golden_row.iter().copied()) / (golden_row.len() as f64).sqrt();
+                        for top in top_logprobs {
+                            let off = (f64::from(top.logprob) - expected[top.id as usize]).abs();
+                            // The largest of a few errors of the size that the tolerance allows.
+                            let limit = 4.0 * tolerance(&golden) * spread;
+                            assert!(off <= limit, "{name}, token {} of round {round}: off by {off:e}", given.len());
+                        }
+                        given.push(id);
+                    }
+                    Step::Done { .. } => break,
+                }
+            }
+            assert_eq!(&given, answer, "{name}, round {round}");
+        }
+    }
+    assert!(crossed >= 2, "conversations that cross the original context");
 }
 
 #[derive(Deserialize)]

@@ -16,6 +16,8 @@ struct Tensor {
 pub struct Reference {
     spec: DecoderSpec,
     max_batch: usize,
+    /// Activations that meet quantized weights are rounded to int8 per 32, as the backends do.
+    rounds: bool,
     tensors: HashMap<Slot, Tensor>,
     factors: RopeFactors,
     start: usize,
@@ -35,6 +37,7 @@ impl Reference {
         Self {
             spec,
             max_batch,
+            rounds: false,
             tensors: HashMap::new(),
             factors: RopeFactors::Short,
             start: 0,
@@ -45,6 +48,10 @@ impl Reference {
             values: cache,
             logits: Vec::new(),
         }
+    }
+
+    pub fn rounding(self) -> Self {
+        Self { rounds: true, ..self }
     }
 
     fn tensor(&self, slot: Slot) -> Option<&Tensor> {
@@ -58,6 +65,13 @@ impl Reference {
     fn product(&self, slot: Slot, x: &[f32]) -> Vec<f32> {
         let matrix = self.tensor(slot).unwrap_or_else(|| panic!("{slot:?} was never uploaded"));
         assert_eq!(matrix.cols, x.len(), "{slot:?}");
+        let rounded;
+        let x = if self.rounds && matrix.format.block_len() > 1 {
+            rounded = x.chunks(32).flat_map(round).collect::<Vec<f32>>();
+            &rounded
+        } else {
+            x
+        };
         matrix.data.chunks(matrix.cols).map(|row| dot(row, x)).collect()
     }
 
@@ -90,6 +104,11 @@ impl Reference {
             rotate(head, rope, position, factors);
         }
     }
+}
+
+fn round(block: &[f32]) -> Vec<f32> {
+    let step = block.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 127.0;
+    block.iter().map(|x| if step > 0.0 { (x / step).round_ties_even() * step } else { 0.0 }).collect()
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
