@@ -6,8 +6,9 @@ mod golden;
 mod reference;
 
 use golden::*;
-use kinglet::backend::Backend;
 use kinglet::backend::cpu::CpuBackend;
+use kinglet::backend::spec::{Activation, LayerKind, RopePairs, RopeScaling};
+use kinglet::backend::{Backend, DecoderSpec};
 use kinglet::generate::GenerateOptions;
 use kinglet::session::{LoadOptions, Request, Session, Step};
 use kinglet::source::FileSource;
@@ -25,7 +26,60 @@ fn reference_agrees_with_transformers() {
 
 #[test]
 fn cpu_agrees_with_transformers() {
-    check(CpuBackend::new, tolerance, usize::MAX);
+    assert_eq!(check(CpuBackend::new, tolerance, usize::MAX), all_cells());
+}
+
+/// That the golden logits would tell if a switch of the spec were forgotten or a number in it wrong.
+#[test]
+fn golden_logits_notice_every_switch() {
+    type Change = fn(&mut DecoderSpec);
+    let changes: &[(&str, &str, Change)] = &[
+        ("f32", "norm_eps", |spec| spec.norm_eps = 1e-2),
+        ("f32", "rope pairs", |spec| spec.rope.pairs = RopePairs::Halves),
+        ("bf16", "linear scaling", |spec| spec.rope.scaling = RopeScaling::None),
+        ("f16", "Llama 3's factors", |spec| spec.rope.scaling = RopeScaling::None),
+        ("qwen2_f32", "rope base", |spec| spec.rope.base = 1e4),
+        ("qwen2_f32", "rope pairs", |spec| spec.rope.pairs = RopePairs::Neighbours),
+        ("qwen3_f32", "QK norms", |spec| spec.qk_norm = false),
+        ("phi_f32", "long factors", |spec| spec.rope.scaling = factors(None, 1.0, spec)),
+        ("phi_f32", "where long factors begin", |spec| spec.rope.scaling = factors(Some(23), 1.0, spec)),
+        ("phi_f32", "attention factor", |spec| spec.rope.scaling = factors(spec.original_context(), 0.9, spec)),
+        ("phi_window", "window", |spec| spec.sliding_window = None),
+        ("phi_window", "end of the window", |spec| spec.sliding_window = Some(13)),
+        ("gemma3_f32", "window", |spec| spec.sliding_window = None),
+        ("gemma3_f32", "end of the window", |spec| spec.sliding_window = Some(11)),
+        ("gemma3_f32", "local base", |spec| spec.local_rope = None),
+        ("gemma3_f32", "global layer", |spec| spec.layer_kinds[5] = LayerKind::Local),
+        ("gemma3_f32", "embedding scale", |spec| spec.embedding_scale = 1.0),
+        ("gemma3_f32", "GELU", |spec| spec.activation = Activation::Silu),
+        ("gemma3_f32", "post-norms", |spec| spec.post_norms = false),
+        ("gemma3_halves", "global scaling", |spec| spec.rope.scaling = RopeScaling::None),
+        ("gemma3_halves", "local scaling", |spec| spec.local_rope.as_mut().unwrap().scaling = RopeScaling::Linear(8.0)),
+        ("gemma3_halves", "local base", |spec| spec.local_rope.as_mut().unwrap().base = 1e4),
+        ("gemma3_27b", "attention scale", |spec| spec.attention_scale = 0.25),
+        ("smollm3_f32", "layer without RoPE", |spec| spec.layer_kinds[3] = LayerKind::Global),
+    ];
+    for (name, switch, change) in changes {
+        let changed = |mut spec: DecoderSpec| {
+            change(&mut spec);
+            Reference::new(spec, 64)
+        };
+        let mut backend = load(format!("{GOLDEN}/{name}.gguf"), changed);
+        let (_, golden, expected) = goldens().into_iter().find(|(known, ..)| known == name).unwrap();
+        let vocab = backend.spec().vocab;
+        let errors = golden.prompts.iter().zip(&expected).map(|(prompt, expected)| {
+            compare(expected, &run(&mut backend, prompt, usize::MAX), vocab, 1.0).relative_l2
+        });
+        let worst = errors.fold(0.0, f64::max);
+        println!("{name} with another {switch}: {worst:.1e}");
+        assert!(worst > 5.0 * tolerance(&golden), "{name} does not notice another {switch}: {worst:e}");
+    }
+}
+
+/// `scaled`: times the attention factor of the file.
+fn factors(original_context: Option<usize>, scaled: f32, spec: &DecoderSpec) -> RopeScaling {
+    let RopeScaling::Factors { attention_factor, .. } = spec.rope.scaling else { panic!("{:?}", spec.rope) };
+    RopeScaling::Factors { original_context, attention_factor: attention_factor * scaled }
 }
 
 /// Closer than the oracle allows, so that no mistake hides behind that rounding.

@@ -9,7 +9,7 @@ use kinglet::session::{LoadOptions, Request, Session, Step};
 use kinglet::source::FileSource;
 use pollster::block_on;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden");
@@ -135,10 +135,34 @@ pub fn compare(golden: &[f32], ours: &[f32], vocab: usize, tolerance: f64) -> Ag
     agreement
 }
 
-/// `tolerance(format)` of the relative L2 error; `chunk` tokens at a time.
-pub fn check<B: Backend>(new: impl Fn(DecoderSpec) -> B, tolerance: impl Fn(&Golden) -> f64, chunk: usize) {
-    let mut failures = Vec::new();
-    for (name, golden, expected) in goldens() {
+/// Architectures and the formats of their matrices.
+pub type Cells = BTreeSet<(String, String)>;
+
+impl Golden {
+    fn cells(&self) -> impl Iterator<Item = (String, String)> {
+        self.formats.iter().map(|format| (self.architecture.clone(), format.clone()))
+    }
+}
+
+/// What the golden models cover; the table in README.md lists it, and each backend's test proves all of it.
+pub fn all_cells() -> Cells {
+    goldens().iter().flat_map(|(_, golden, _)| golden.cells()).collect()
+}
+
+/// `tolerance(format)` of the relative L2 error; `chunk` tokens at a time. Returns what agreed.
+pub fn check<B: Backend>(new: impl Fn(DecoderSpec) -> B, tolerance: impl Fn(&Golden) -> f64, chunk: usize) -> Cells {
+    check_some(|_| true, new, tolerance, chunk)
+}
+
+/// Those models that are picked.
+pub fn check_some<B: Backend>(
+    pick: impl Fn(&Golden) -> bool,
+    new: impl Fn(DecoderSpec) -> B,
+    tolerance: impl Fn(&Golden) -> f64,
+    chunk: usize,
+) -> Cells {
+    let (mut failures, mut agreed) = (Vec::new(), Cells::new());
+    for (name, golden, expected) in goldens().into_iter().filter(|(_, golden, _)| pick(golden)) {
         let mut backend = load(format!("{GOLDEN}/{name}.gguf"), &new);
         let vocab = backend.spec().vocab;
         let tolerance = tolerance(&golden);
@@ -158,8 +182,10 @@ pub fn check<B: Backend>(new: impl Fn(DecoderSpec) -> B, tolerance: impl Fn(&Gol
         if (same_best as f64) < 0.95 * clear as f64 {
             failures.push(format!("{name}: the best token agrees in {same_best} of {clear} positions"));
         }
+        agreed.extend(golden.cells());
     }
     assert!(failures.is_empty(), "{failures:#?}");
+    agreed
 }
 
 /// 2e-3 for floats, 2e-2 where activations are quantized too.

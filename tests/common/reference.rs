@@ -50,6 +50,7 @@ impl Reference {
         }
     }
 
+    #[allow(dead_code)]
     pub fn rounding(self) -> Self {
         Self { rounds: true, ..self }
     }
