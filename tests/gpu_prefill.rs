@@ -292,9 +292,12 @@ fn batches_agree_with_the_cpu() {
 #[test]
 fn every_wrong_kernel_is_found() {
     let Some(options) = gpu() else { return };
-    for kernel in ["panel", "matmul", "rope_kv", "attention_batch"] {
+    let (tiny, gemma) = ("models/kinglet-tiny.gguf", "tests/fixtures/golden/gemma3_f32.gguf");
+    for (kernel, path) in
+        [("panel", tiny), ("matmul", tiny), ("rope_kv", tiny), ("attention_batch", tiny), ("post_norm", gemma)]
+    {
         let options = GpuOptions { sabotage: Some(kernel.into()), ..options.clone() };
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
+        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
         let mut source = [kinglet::source::FileSource::open(path).unwrap()];
         let new = async |spec, _| WebGpuBackend::new(spec, &options).await;
         let error = block_on(Session::load_on(new, &mut source, LoadOptions::default(), |_, _| {})).err();

@@ -56,7 +56,7 @@ export async function openPackage(start = launch) {
     route.answer(request, response, route.calls++);
     return true;
   };
-  const mounts = { "/pkg/": PACKAGE, "/data/": DATA };
+  const mounts = { "/pkg/": PACKAGE, "/data/": DATA, "/golden/": join(ROOT, "tests/fixtures/golden") };
   const [site, other, started] = await Promise.all([serve(mounts, hook("page")), serve(mounts, hook("other")), start()]);
   const browser = /** @type {import("playwright-core").Browser} */ (started);
   const page = await browser.newPage();
