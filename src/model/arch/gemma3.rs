@@ -22,11 +22,14 @@ pub fn describe(keys: &Keys, checkpoint: &Checkpoint) -> Result<DecoderSpec> {
     let (hidden, heads) = (usual.hidden as f32, usual.heads as f32);
     let rope = Rope { base: keys.f32("rope.freq_base")?.unwrap_or(1e6), ..usual.rope };
     let local_base = keys.f32("rope.freq_base_swa")?.unwrap_or(LOCAL_BASE);
-    let kind = |layer| if (layer + 1) % PERIOD == 0 { LayerKind::Global } else { LayerKind::Local };
+    // Models without local layers (Rnj-1) state no window.
+    let sliding_window = keys.usize("attention.sliding_window")?.filter(|&window| window > 0);
+    let global = |layer| sliding_window.is_none() || (layer + 1) % PERIOD == 0;
+    let kind = |layer| if global(layer) { LayerKind::Global } else { LayerKind::Local };
     Ok(DecoderSpec {
         local_rope: Some(Rope { base: local_base, scaling: RopeScaling::None, ..rope.clone() }),
         rope,
-        sliding_window: Some(keys.usize("attention.sliding_window")?.filter(|&window| window > 0).unwrap_or(1024)),
+        sliding_window,
         layer_kinds: (0..usual.layer_kinds.len()).map(kind).collect(),
         activation: Activation::Gelu,
         embedding_scale: hidden.sqrt(),
