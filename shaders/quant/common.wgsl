@@ -16,10 +16,10 @@ struct Values {
 #import shared/signed_bytes
 
 #ifdef MATVEC
-// Four weights times four inputs.
+// Four weights times four inputs. Products may be halves, their sums not.
 fn four(weights: vec4f, x: Quad) -> f32 {
 #ifdef F16
-    return f32(dot(vec4h(weights), x));
+    return dot(vec4f(vec4h(weights) * x), vec4f(1.0));
 #else
     return dot(weights, x);
 #endif

@@ -1,6 +1,6 @@
 // A matrix times one vector. The kernel defines input4(i), elements 4i..4i+4 of the vector, zero beyond its end, and
 // emit(row, rows, sums). The vector passes through workgroup memory in tiles of TILE blocks of 32. Halves hold a block
-// divided by its largest element, for some models' inputs leave their range; sums of four are added up as floats.
+// divided by its largest element, for some models' inputs leave their range; sums are floats.
 #import shared/reduce
 #import quant/common
 
