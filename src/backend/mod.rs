@@ -34,6 +34,19 @@ pub enum Slot {
     Layer(usize, LayerSlot),
 }
 
+impl Slot {
+    /// Norms, biases and factors are vectors, of one row.
+    pub fn is_matrix(self) -> bool {
+        use LayerSlot::*;
+        matches!(
+            self,
+            Slot::TokenEmbedding
+                | Slot::Head
+                | Slot::Layer(_, Query | Key | Value | AttentionOutput | Gate | Up | Down)
+        )
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RopeFactors {
     /// Llama 3's single tensor, and Phi's for short contexts.
@@ -190,9 +203,16 @@ pub trait Backend {
     fn spec(&self) -> &DecoderSpec;
 }
 
+/// Bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub weights: u64,
     pub kv_cache: u64,
     pub scratch: u64,
+}
+
+impl Memory {
+    pub fn total(&self) -> u64 {
+        self.weights.saturating_add(self.kv_cache).saturating_add(self.scratch)
+    }
 }

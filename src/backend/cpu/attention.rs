@@ -5,7 +5,7 @@ use super::kv_cache::BLOCK;
 use super::memory::reserve;
 use super::{CpuBackend, math};
 use crate::Result;
-use crate::backend::spec::LayerKind;
+use crate::backend::spec::{DecoderSpec, LayerKind};
 use crate::num::v128::*;
 
 impl CpuBackend {
@@ -17,7 +17,7 @@ impl CpuBackend {
             LayerKind::Local => spec.sliding_window.unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
-        let need = 4 * (batch.start + batch.tokens).next_multiple_of(BLOCK) + 4 * (dim + BLOCK);
+        let need = scores_of(spec, batch.start + batch.tokens);
         if batch.scores.len() < need {
             let more = need - batch.scores.len();
             reserve(&mut batch.scores, more, "attention scores")?;
@@ -54,6 +54,11 @@ impl CpuBackend {
         }
         Ok(())
     }
+}
+
+/// Floats of the scratch for a context of so many positions.
+pub(super) fn scores_of(spec: &DecoderSpec, positions: usize) -> usize {
+    4 * positions.next_multiple_of(BLOCK) + 4 * (spec.head_dim + BLOCK)
 }
 
 /// Up to four queries of one KV head.

@@ -99,6 +99,11 @@ impl KvCache {
         (&layer.keys[kv_head * stride..][..stride], &layer.values[kv_head * stride..][..stride])
     }
 
+    /// Of a cache with room for `positions`.
+    pub fn bytes_of(spec: &DecoderSpec, positions: usize) -> u64 {
+        8 * (spec.layers * spec.kv_heads * spec.head_dim) as u64 * positions.next_multiple_of(BLOCK) as u64
+    }
+
     pub fn bytes(&self) -> u64 {
         self.layers.iter().map(|l| 4 * (l.keys.capacity() + l.values.capacity()) as u64).sum()
     }

@@ -12,6 +12,11 @@ use crate::{Error, Result};
 /// Unpacked weights that should stay in the first-level cache while all tokens pass over them.
 const STRIP_BYTES: usize = 16 << 10;
 
+/// Of as many whole groups as fit, at least one.
+fn strip_bytes(group: usize) -> usize {
+    (STRIP_BYTES / group).max(1) * group
+}
+
 /// A cache line; groups are multiples of 16 bytes.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -48,7 +53,7 @@ impl Matrix {
         }
         let group_bytes = with_kernel!(format, relaxed, |K| K::group_bytes(cols));
         let mut lines = Vec::new();
-        let count = (rows.div_ceil(ROWS) * group_bytes).div_ceil(size_of::<Line>());
+        let count = Self::lines_of(rows, group_bytes);
         reserve(&mut lines, count, &format!("a {} matrix of {rows} x {cols}", format.name()))?;
         Ok(Matrix { format, rows, cols, group_bytes, lines, tail: Vec::new(), uploaded: 0, groups: 0, relaxed })
     }
@@ -95,6 +100,18 @@ impl Matrix {
         self.uploaded == self.rows
     }
 
+    fn lines_of(rows: usize, group_bytes: usize) -> usize {
+        (rows.div_ceil(ROWS) * group_bytes).div_ceil(size_of::<Line>())
+    }
+
+    /// Of a matrix with `[rows, cols]`: bytes held, what its products read, and the bytes that they unpack into.
+    pub fn needs(format: Format, rows: usize, cols: usize) -> (u64, Input, usize) {
+        with_kernel!(format, RELAXED, |K| {
+            let lines = Self::lines_of(rows, K::group_bytes(cols));
+            ((lines * size_of::<Line>()) as u64, K::INPUT, strip_bytes(K::expanded_bytes(cols)))
+        })
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
         (self.lines.capacity() * size_of::<Line>()) as u64
@@ -139,8 +156,9 @@ impl Matrix {
 
     fn product_with<K: Kernel>(&self, rows: Range<usize>, x: &mut Panel, out: &mut [f32], stride: usize) {
         let expanded_bytes = K::expanded_bytes(self.cols);
-        let strip_groups = (STRIP_BYTES / expanded_bytes).max(1);
-        let mut expanded = x.take_scratch(strip_groups * expanded_bytes);
+        let strip_bytes = strip_bytes(expanded_bytes);
+        let strip_groups = strip_bytes / expanded_bytes;
+        let mut expanded = x.take_scratch(strip_bytes);
         let first_group = rows.start / ROWS;
         let packed = &self.packed()[first_group * self.group_bytes..rows.end.div_ceil(ROWS) * self.group_bytes];
         for (s, strip) in packed.chunks(strip_groups * self.group_bytes).enumerate() {

@@ -7,6 +7,7 @@ mod attention;
 mod attention_out;
 mod down;
 mod embed;
+mod estimate;
 mod gate_up;
 mod head;
 pub mod kv_cache;
@@ -33,6 +34,8 @@ use weights::{Loading, Weights};
 /// Enough tokens to amortise the unpacking of weights, few enough for their activations to stay in the second-level
 /// cache and for an abort to be noticed soon.
 pub const MAX_BATCH: usize = 128;
+
+pub use estimate::estimate;
 
 pub struct CpuBackend {
     spec: DecoderSpec,
@@ -96,6 +99,11 @@ fn loaded(weights: &Option<Weights>) -> Result<&Weights> {
 }
 
 impl Batch {
+    /// Floats that each token has in the buffers that `new` makes.
+    fn widths(spec: &DecoderSpec) -> usize {
+        2 * spec.hidden + (2 * spec.heads + 2 * spec.kv_heads) * spec.head_dim + 2 * spec.ffn
+    }
+
     fn new(spec: &DecoderSpec) -> Result<Batch> {
         let room = |width: usize| zeros(MAX_BATCH * width, "a batch's activations");
         Ok(Batch {

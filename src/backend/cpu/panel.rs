@@ -211,6 +211,21 @@ impl Panel {
         self.scratch = scratch;
     }
 
+    /// Of a panel that has held `tokens` rows of these widths, each in its form.
+    pub fn bytes_of(tokens: usize, inputs: &[(Input, usize)]) -> u64 {
+        let widest = |wanted: &[Input]| {
+            inputs.iter().filter(|(input, _)| wanted.contains(input)).map(|(_, cols)| *cols).max().unwrap_or(0)
+        };
+        let blocks = |cols: usize| tokens * cols / 32;
+        let ints = |input, bytes| {
+            let cols = widest(&[input]);
+            tokens * cols * bytes + 4 * 3 * blocks(cols)
+        };
+        let floats = 4 * tokens * widest(&[Input::F32]);
+        let scales = 4 * 4 * blocks(widest(&[Input::I8, Input::I16]));
+        (floats + scales + ints(Input::I8, 1) + ints(Input::I16, 2)) as u64
+    }
+
     pub fn bytes(&self) -> u64 {
         let floats = self.floats.capacity()
             + self.scale.capacity()

@@ -21,14 +21,7 @@ pub enum Loading {
 
 impl Loading {
     pub fn new(slot: Slot, format: Format, rows: usize, cols: usize) -> Result<Loading> {
-        use LayerSlot::*;
-        let is_matrix = matches!(
-            slot,
-            Slot::TokenEmbedding
-                | Slot::Head
-                | Slot::Layer(_, Query | Key | Value | AttentionOutput | Gate | Up | Down)
-        );
-        if is_matrix {
+        if slot.is_matrix() {
             return Ok(Loading::Matrix(Matrix::new(format, rows, cols)?));
         }
         if rows != 1 || cols % format.block_len() != 0 {

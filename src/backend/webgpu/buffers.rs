@@ -1,6 +1,6 @@
 //! What the kernels hand to each other.
 
-use super::device::Gpu;
+use super::device::{Gpu, buffer_bytes};
 use super::kv_cache::head_room;
 use super::plan::MAX_SPLITS;
 use super::prefill::batch_room;
@@ -40,36 +40,81 @@ pub struct PostNorm {
     pub stream: wgpu::Buffer,
 }
 
-impl Buffers {
-    pub fn new(gpu: &Gpu, spec: &DecoderSpec) -> Result<Buffers> {
+/// Floats of each, for a batch of `room` tokens.
+struct Sizes {
+    room: usize,
+    residual: usize,
+    /// Both only where products are normed before they are added.
+    added: usize,
+    stream: usize,
+    qkv: usize,
+    partials: usize,
+    gated: usize,
+    attended: usize,
+    panel: usize,
+    panel_scales: usize,
+    logits: usize,
+}
+
+impl Sizes {
+    fn new(spec: &DecoderSpec, binding_limit: u64) -> Sizes {
         let padded = |width: usize| width.next_multiple_of(BLOCK);
-        let room = |label: &str, floats: usize| gpu.buffer(label, 4 * floats as u64);
-        let batch = batch_room(gpu.capabilities.binding_limit, spec);
+        let room = batch_room(binding_limit, spec);
         let queries = padded(spec.heads * spec.head_dim);
         let widest = padded(spec.hidden).max(queries).max(padded(spec.ffn));
+        Sizes {
+            room,
+            residual: room * padded(spec.hidden),
+            added: if spec.post_norms { room * padded(spec.hidden) } else { 0 },
+            stream: if spec.post_norms { padded(spec.hidden) } else { 0 },
+            qkv: room * padded((spec.heads + 2 * spec.kv_heads) * spec.head_dim),
+            partials: MAX_SPLITS * spec.heads * (head_room(spec) + 2),
+            gated: room * padded(spec.ffn),
+            attended: room * queries,
+            // Normed floats, or bytes of any input.
+            panel: room * padded(spec.hidden).max(widest / 4),
+            panel_scales: room * 2 * widest / BLOCK,
+            logits: spec.vocab,
+        }
+    }
+}
+
+impl Buffers {
+    pub fn new(gpu: &Gpu, spec: &DecoderSpec) -> Result<Buffers> {
+        let room = |label: &str, floats: usize| gpu.buffer(label, 4 * floats as u64);
+        let sizes = Sizes::new(spec, gpu.capabilities.binding_limit);
         Ok(Buffers {
             // The sampler writes it, all others take it as a uniform: a kernel has eight storage buffers at most.
             state: gpu.buffer_for("state", 16, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM)?,
-            tokens: room("tokens", batch)?,
-            residual: room("residual", batch * padded(spec.hidden))?,
+            tokens: room("tokens", sizes.room)?,
+            residual: room("residual", sizes.residual)?,
             post_norm: if spec.post_norms {
-                let added = room("added", batch * padded(spec.hidden))?;
-                Some(PostNorm { added, stream: room("stream", padded(spec.hidden))? })
+                let added = room("added", sizes.added)?;
+                Some(PostNorm { added, stream: room("stream", sizes.stream)? })
             } else {
                 None
             },
-            qkv: room("qkv", batch * padded((spec.heads + 2 * spec.kv_heads) * spec.head_dim))?,
-            partials: room("partials", MAX_SPLITS * spec.heads * (head_room(spec) + 2))?,
-            gated: room("gated", batch * padded(spec.ffn))?,
-            room: batch,
-            attended: room("attended", batch * queries)?,
-            // Normed floats, or bytes of any input.
-            panel: room("panel", batch * padded(spec.hidden).max(widest / 4))?,
-            panel_scales: room("panel scales", batch * 2 * widest / BLOCK)?,
-            logits: room("logits", spec.vocab)?,
+            qkv: room("qkv", sizes.qkv)?,
+            partials: room("partials", sizes.partials)?,
+            gated: room("gated", sizes.gated)?,
+            room: sizes.room,
+            attended: room("attended", sizes.attended)?,
+            panel: room("panel", sizes.panel)?,
+            panel_scales: room("panel scales", sizes.panel_scales)?,
+            logits: room("logits", sizes.logits)?,
             global_turns: room("turns", 0)?,
             local_turns: None,
         })
+    }
+
+    /// What [`Buffers::bytes`] will be once the cache has room for the whole context.
+    pub fn bytes_of(spec: &DecoderSpec, binding_limit: u64) -> u64 {
+        let Sizes { room: _, residual, added, stream, qkv, partials, gated, attended, panel, panel_scales, logits } =
+            Sizes::new(spec, binding_limit);
+        let ropes = [Some(&spec.rope), spec.local_rope.as_ref()].into_iter().flatten();
+        let turns = ropes.map(|rope| spec.context_length * rope.dim);
+        let floats = [residual, added, stream, qkv, partials, gated, attended, panel, panel_scales, logits].into_iter().chain(turns);
+        floats.filter(|&floats| floats > 0).map(|floats| buffer_bytes(4 * floats as u64)).sum()
     }
 
     pub fn write_state(&self, gpu: &Gpu, position: usize, tokens: usize, last_row: usize) {

@@ -198,7 +198,7 @@ impl Gpu {
     /// As [`Gpu::buffer`], for other bindings.
     pub fn buffer_for(&self, label: &str, bytes: u64, bindings: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let usage = bindings | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let size = bytes.next_multiple_of(16).max(16);
+        let size = buffer_bytes(bytes);
         let limit = self.capabilities.binding_limit;
         if size > limit {
             return Err(Error::OutOfMemory {
@@ -297,6 +297,11 @@ impl Gpu {
         let probe = self.buffer("probe", 16)?;
         self.read_buffer(&probe, 0, 4).await.map(|_| ())
     }
+}
+
+/// Of a storage buffer that holds so much: whole quads, never none.
+pub fn buffer_bytes(bytes: u64) -> u64 {
+    bytes.next_multiple_of(16).max(16)
 }
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -24,12 +24,22 @@ pub fn head_room(spec: &DecoderSpec) -> usize {
     spec.head_dim.next_multiple_of(16)
 }
 
+/// Keys, or values, of one position of a layer.
+fn position_bytes(spec: &DecoderSpec, int8: bool) -> u64 {
+    let room = head_room(spec);
+    // Behind the bytes a quad, whose first word is their scale.
+    let row_bytes = if int8 { room + 16 } else { 2 * room };
+    (spec.kv_heads * row_bytes) as u64
+}
+
+/// Of a cache with room for `positions`.
+pub fn bytes_of(spec: &DecoderSpec, positions: usize, int8: bool) -> u64 {
+    2 * (spec.layers * positions) as u64 * position_bytes(spec, int8)
+}
+
 impl KvCache {
     pub fn new(gpu: &Gpu, spec: &DecoderSpec) -> Result<KvCache> {
-        let room = head_room(spec);
-        // Behind the bytes a quad, whose first word is their scale.
-        let row_bytes = if gpu.options.kv_int8 { room + 16 } else { 2 * room };
-        let position_bytes = (spec.kv_heads * row_bytes) as u64;
+        let position_bytes = position_bytes(spec, gpu.options.kv_int8);
         let mut cache = KvCache { keys: Vec::new(), values: Vec::new(), capacity: 0, len: 0, position_bytes };
         cache.resize(gpu, spec, FIRST_CAPACITY.min(spec.context_length))?;
         Ok(cache)

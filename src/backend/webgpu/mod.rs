@@ -6,6 +6,7 @@
 mod autotune;
 mod buffers;
 pub mod device;
+mod estimate;
 mod kv_cache;
 mod pace;
 mod pipelines;
@@ -25,6 +26,7 @@ use crate::formats::Format;
 use crate::{Error, Result};
 use buffers::Buffers;
 pub use device::{Counts, Gpu, GpuOptions};
+pub use estimate::{Room, estimate};
 use kv_cache::KvCache;
 use pace::Pace;
 use pipelines::{Dispatch, Pipelines};
@@ -474,7 +476,9 @@ impl Backend for WebGpuBackend {
         self.model.as_ref().map_or(Memory::default(), |model| Memory {
             weights: model.weights.bytes,
             kv_cache: model.cache.bytes(),
-            scratch: model.buffers.bytes() + model.sampler.as_ref().map_or(0, Sampler::bytes),
+            scratch: model.buffers.bytes()
+                + model.weights.staging_bytes()
+                + model.sampler.as_ref().map_or(0, Sampler::bytes),
         })
     }
 

@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 
-use super::device::{Gpu, Mapping};
+use super::device::{Gpu, Mapping, buffer_bytes};
 use super::pipelines::Dispatch;
 use super::plan::{Planner, split_count};
 use super::{Batch, Model, WebGpuBackend, not_loaded};
+use crate::backend::DecoderSpec;
 use crate::backend::sampling::{PENALTY_WINDOW, Sampled, Sampling};
 use crate::{Error, Result};
 
@@ -62,9 +63,10 @@ impl Sampler {
             return Ok(None);
         }
         let room = |label: &str, words: usize| gpu.buffer(label, 4 * words as u64);
-        let request = room("request", HEADER + 2 * MAX_BIASES + spec.context_length + 1)?;
-        let pyramids = room("pyramids", 2 * PYRAMID * chunks)?;
-        let sums = room("chunks", 4 * chunks)?;
+        let [request, pyramids, sums] = words(spec);
+        let request = room("request", request)?;
+        let pyramids = room("pyramids", pyramids)?;
+        let sums = room("chunks", sums)?;
         let recent = room("recent", PENALTY_WINDOW)?;
         let result = gpu.buffer("sampled", (RESULT + TOP * MAX_TOP) as u64)?;
         let permutation = |planner: &Planner, kernel| {
@@ -105,6 +107,18 @@ impl Sampler {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+/// Of the buffers that grow with the model: request, pyramids, sums of the chunks.
+fn words(spec: &DecoderSpec) -> [usize; 3] {
+    let chunks = spec.vocab.div_ceil(CHUNK);
+    [HEADER + 2 * MAX_BIASES + spec.context_length + 1, 2 * PYRAMID * chunks, 4 * chunks]
+}
+
+/// What [`Sampler::bytes`] will be.
+pub fn bytes_of(spec: &DecoderSpec) -> u64 {
+    let fits = spec.vocab.div_ceil(CHUNK) <= MAX_CHUNKS;
+    if fits { words(spec).into_iter().map(|words| buffer_bytes(4 * words as u64)).sum() } else { 0 }
 }
 
 /// Whether the device can do it exactly as the host; how many candidates it then has.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::device::Gpu;
+use super::device::{Gpu, buffer_bytes};
 use super::pipelines::{Kernel, Pipelines};
 use super::wgsl::Permutation;
 use crate::backend::{DecoderSpec, LayerSlot, RopeFactors, Slot, TensorShape};
@@ -17,6 +17,9 @@ use crate::{Error, Result};
 
 /// Columns of a block on the GPU, whatever the format's own.
 pub const BLOCK: usize = 32;
+
+/// So much is repacked at a time, unless a single row is larger.
+const RAW_BYTES: u64 = 2 << 20;
 
 /// So much is uploaded before the device is waited for: what a browser queues takes memory of its own.
 const SETTLE_BYTES: usize = 64 << 20;
@@ -91,6 +94,14 @@ pub struct Group {
 impl Group {
     /// `tensors`: format and rows of each.
     fn new(gpu: &Gpu, label: &str, tensors: &[(Format, usize)], cols: usize, part_first: usize) -> Result<Group> {
+        let (segments, words) = Self::layout(tensors, cols);
+        // Offsets are 32-bit words in the shaders.
+        let buffer = gpu.buffer(label, 4 * words as u64)?;
+        Ok(Group { buffer, segments, cols, blocks: cols.div_ceil(BLOCK), part_first })
+    }
+
+    /// The segments, and the words of them all.
+    fn layout(tensors: &[(Format, usize)], cols: usize) -> (Vec<Segment>, usize) {
         let blocks = cols.div_ceil(BLOCK);
         let mut segments: Vec<Segment> = Vec::new();
         let mut first = 0;
@@ -111,9 +122,17 @@ impl Group {
             segment.scales = words;
             words = (words + segment.rows * (planes.scale_words)(blocks)).next_multiple_of(4);
         }
-        // Offsets are 32-bit words in the shaders.
-        let buffer = gpu.buffer(label, 4 * words as u64)?;
-        Ok(Group { buffer, segments, cols, blocks, part_first })
+        (segments, words)
+    }
+
+    /// Of the buffer of these tensors: format and rows of each.
+    pub fn bytes_of(tensors: &[(Format, usize)], cols: usize) -> u64 {
+        buffer_bytes(4 * Self::layout(tensors, cols).1 as u64)
+    }
+
+    /// Rows of each part of a matrix that is split over several bindings: a multiple of 16, as uploads are.
+    pub fn part_rows(format: Format, cols: usize, binding_limit: u64) -> usize {
+        (binding_limit / Self::row_bytes(format, cols)) as usize / 16 * 16
     }
 
     fn row_bytes(format: Format, cols: usize) -> u64 {
@@ -173,7 +192,7 @@ pub struct VectorOffsets {
     pub post_attention_norm: usize,
     /// Of the layer before: this one's first kernel norms what that one made.
     pub post_ffn_norm: usize,
-    quads: usize,
+    pub quads: usize,
 }
 
 /// Where the rows of one tensor go.
@@ -262,9 +281,7 @@ impl GpuWeights {
         let mut whole = |slot: Slot, place, label: &str| {
             let tensor = shape(slot)?;
             targets.insert(slot, Target { place, format: tensor.format, first_row: 0, row_stride: 1, segment: 0 });
-            let row_bytes = Group::row_bytes(tensor.format, tensor.cols);
-            // Parts begin at multiples of 16 rows, as uploads do.
-            let part_rows = (gpu.capabilities.binding_limit / row_bytes) as usize / 16 * 16;
+            let part_rows = Group::part_rows(tensor.format, tensor.cols, gpu.capabilities.binding_limit);
             if part_rows == 0 {
                 return Err(Error::UnsupportedOnGpu(format!("16 rows of {label} exceed a binding")));
             }
@@ -279,21 +296,22 @@ impl GpuWeights {
         let embedding = whole(Slot::TokenEmbedding, Place::Embedding, "the embedding")?;
         let head = if spec.tied_head { Vec::new() } else { whole(Slot::Head, Place::Head, "the head")? };
         let groups = layers.iter().flat_map(|l| [&l.qkv, &l.attention_out, &l.gate_up, &l.down]);
-        let bytes = groups.chain(&embedding).chain(&head).map(|group| group.buffer.size()).sum();
+        let matrices: u64 = groups.chain(&embedding).chain(&head).map(|group| group.buffer.size()).sum();
+        let vectors: u64 = layers.iter().map(|layer| layer.vectors.size()).sum();
         let hidden_quads = spec.hidden.div_ceil(BLOCK) * 8;
         Ok(GpuWeights {
             layers,
             vector_offsets: offsets,
             embedding,
             head,
-            output_norm: gpu.buffer("output norm", 16 * hidden_quads as u64 * if spec.post_norms { 2 } else { 1 })?,
+            bytes: matrices + vectors + buffer_bytes(output_norm_bytes(spec)),
+            output_norm: gpu.buffer("output norm", output_norm_bytes(spec))?,
             hidden_quads,
             rope_factors: HashMap::new(),
-            bytes,
             targets,
             shapes,
             widths: Widths { query: spec.heads * spec.head_dim, key: spec.kv_heads * spec.head_dim },
-            raw: gpu.buffer("raw", (2 << 20).min(gpu.capabilities.binding_limit))?,
+            raw: gpu.buffer("raw", RAW_BYTES.min(gpu.capabilities.binding_limit))?,
             chunk: gpu.buffer_for("chunk", 32, wgpu::BufferUsages::UNIFORM)?,
             unsettled: 0,
         })
@@ -305,6 +323,18 @@ impl GpuWeights {
             Some(next) => (&next.vectors, self.vector_offsets.post_ffn_norm),
             None => (&self.output_norm, self.hidden_quads),
         }
+    }
+
+    /// Of the staging that loading leaves behind.
+    pub fn staging_bytes(&self) -> u64 {
+        self.raw.size()
+    }
+
+    /// What [`GpuWeights::staging_bytes`] will be.
+    pub fn staging_of(tensors: &[TensorShape], binding_limit: u64) -> u64 {
+        let row = |tensor: &TensorShape| tensor.format.row_bytes(tensor.cols) as u64;
+        let widest = tensors.iter().filter(|tensor| tensor.slot.is_matrix()).map(row).max().unwrap_or(0);
+        buffer_bytes(RAW_BYTES.min(binding_limit).max(widest))
     }
 
     /// The matrices of the head, in row order.
@@ -449,7 +479,13 @@ fn write_padded(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: &[u8]) {
     }
 }
 
-fn vector_offsets(spec: &DecoderSpec) -> VectorOffsets {
+/// The last norm, and behind it the last layer's norm after its feed-forward block.
+pub fn output_norm_bytes(spec: &DecoderSpec) -> u64 {
+    let norms = if spec.post_norms { 2 } else { 1 };
+    4 * norms * spec.hidden.next_multiple_of(BLOCK) as u64
+}
+
+pub fn vector_offsets(spec: &DecoderSpec) -> VectorOffsets {
     let mut quads = 0;
     let mut take = |len: usize| {
         let at = quads;

@@ -1,0 +1,35 @@
+//! What a model will take of memory, before any of it is there.
+
+use super::attention::scores_of;
+use super::kv_cache::KvCache;
+use super::matrix::Matrix;
+use super::panel::Panel;
+use super::{Batch, MAX_BATCH};
+use crate::backend::{DecoderSpec, Memory, Slot, TensorShape};
+
+/// What [`crate::backend::Backend::memory`] says of a loaded model once its context was full.
+pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape]) -> Memory {
+    let mut weights = 0;
+    let mut inputs = Vec::new();
+    let mut unpacked = 0;
+    for tensor in tensors {
+        if !tensor.slot.is_matrix() {
+            weights += 4 * tensor.cols as u64;
+            continue;
+        }
+        let (bytes, input, strip) = Matrix::needs(tensor.format, tensor.rows, tensor.cols);
+        weights += bytes;
+        // The panel is a batch's, but for the head's, which is the last token's.
+        if !matches!(tensor.slot, Slot::TokenEmbedding | Slot::Head) {
+            inputs.push((input, tensor.cols));
+        }
+        unpacked = unpacked.max(strip);
+    }
+    let batch = MAX_BATCH.min(spec.context_length);
+    let floats = MAX_BATCH * Batch::widths(spec) + scores_of(spec, spec.context_length) + spec.vocab;
+    Memory {
+        weights,
+        kv_cache: KvCache::bytes_of(spec, spec.context_length),
+        scratch: 4 * floats as u64 + Panel::bytes_of(batch, &inputs) + unpacked as u64,
+    }
+}
