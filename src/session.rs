@@ -42,9 +42,6 @@ impl Default for LoadOptions {
     }
 }
 
-/// A longer context is for those who ask for it: its cache is large.
-const DEFAULT_CONTEXT: usize = 4096;
-
 #[cfg(not(target_arch = "wasm32"))]
 fn system_clock() -> f64 {
     use std::sync::LazyLock;
@@ -209,14 +206,14 @@ impl<B: Backend> Session<B> {
         let mut checkpoint = Checkpoint::open(shards).await?;
         let mut blueprint = arch::describe(&checkpoint)?;
         // More than the file states is allowed: some state less than the model was trained for (stories260K: 128 of 512).
-        let context_length = options.context_length.unwrap_or_else(|| default_context(&blueprint.spec));
+        let context_length = options.context_length.unwrap_or_else(|| memory::default_context(&blueprint.spec));
         if context_length == 0 {
             return Err(Error::BadRequest("contextLength is 0".into()));
         }
         blueprint.spec.context_length = context_length;
         let spec = &blueprint.spec;
         let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata)?;
-        check_vocabulary(&tokenizer, spec)?;
+        arch::check_vocabulary(&tokenizer, spec)?;
         let mut backend = new_backend(spec.clone(), context_length).await?;
         let fits = on_cpu(&blueprint, &checkpoint, options.memory_limit);
         if backend.adapter().is_none() {
@@ -515,26 +512,9 @@ fn forward<B: Backend>(backend: &mut B, cached: &mut Vec<u32>, batch: &[u32], ro
     Ok(())
 }
 
-/// Errors: [`Error::Tokenizer`] where ids and rows of the embedding would not be the same.
-pub fn check_vocabulary(tokenizer: &Tokenizer, spec: &DecoderSpec) -> Result<()> {
-    match (tokenizer.vocab_size(), spec.vocab) {
-        (tokens, rows) if tokens == rows => Ok(()),
-        (tokens, rows) => Err(Error::Tokenizer(format!(
-            "it has {tokens} tokens, but the model embeds {rows}; convert the model again with its own tokenizer"
-        ))),
-    }
-}
-
-/// What a session holds unless it is asked for more or less.
-pub fn default_context(spec: &DecoderSpec) -> usize {
-    spec.context_length.min(DEFAULT_CONTEXT)
-}
-
 /// Errors: [`Error::OutOfMemory`] where the CPU cannot hold the model.
 fn on_cpu(blueprint: &arch::Blueprint, checkpoint: &Checkpoint, limit: Option<u64>) -> Result<()> {
-    let context_length = blueprint.spec.context_length;
-    let needed = memory::estimate(blueprint, checkpoint, context_length, crate::backend::cpu::MAX_BATCH);
-    limit.map_or(Ok(()), |limit| memory::check(&blueprint.spec, needed, context_length, limit))
+    limit.map_or(Ok(()), |limit| memory::Model::new(blueprint, checkpoint)?.check(limit))
 }
 
 fn cannot_fill() -> Error {

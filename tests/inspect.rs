@@ -1,29 +1,28 @@
 //! The report of `kinglet inspect`.
 
-use kinglet::Error;
 use kinglet::formats::Checkpoint;
-use kinglet::formats::inspect::{Needs, inspect};
+use kinglet::model::inspect::{Question, Report, inspect};
+use kinglet::session::{LoadOptions, Session};
 use kinglet::source::FileSource;
+use pollster::block_on;
 use serde_json::json;
 
-fn fixture() -> Checkpoint {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/formats.gguf");
-    pollster::block_on(Checkpoint::open(&mut [FileSource::open(path).unwrap()])).unwrap()
+fn file(name: &str) -> FileSource {
+    FileSource::open(format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-const NEEDS: Needs = Needs { context_length: 1000, cache_bytes_per_position: 64 };
+fn report(name: &str, question: Question) -> Report {
+    inspect(&block_on(Checkpoint::open(&mut [file(name)])).unwrap(), &question)
+}
 
 #[test]
 fn json_has_the_facts_of_the_file() {
-    let report = serde_json::to_value(inspect(&fixture(), Ok(NEEDS))).unwrap();
+    let report = serde_json::to_value(report("formats.gguf", Question::default())).unwrap();
     assert_eq!(report["architecture"], "llama");
     assert_eq!(report["fileBytes"], 26400);
     assert_eq!(report["files"], 1);
     // As make_formats.py writes them: 2 rows of 512 for the K types, of 64 for the others, and the same again in F32.
     assert_eq!(report["parameters"], 2 * (4 * 2 * 512 + 8 * 2 * 64));
-    let weights: u64 = report["tensors"].as_array().unwrap().iter().map(|t| t["bytes"].as_u64().unwrap()).sum();
-    let memory = json!({ "weights": weights, "kvCache": 64_000, "kvCachePerPosition": 64, "contextLength": 1000, "total": weights + 64_000 });
-    assert_eq!(report["memory"], memory);
     assert_eq!(report["tensors"][0], json!({ "name": "F32", "type": "F32", "shape": [2, 64], "bytes": 512 }));
     let shares = report["quantization"].as_array().unwrap();
     assert_eq!((&shares[0]["type"], &shares[0]["tensors"]), (&json!("F32"), &json!(13)));
@@ -36,28 +35,62 @@ fn json_has_the_facts_of_the_file() {
 
 #[test]
 fn every_reason_against_a_file_is_given() {
-    let q3_k = fixture().tensor("Q3_K").unwrap().format().unwrap_err();
-    let refused = Error::UnsupportedArchitecture { name: "mamba".into(), supported: "llama".into() };
-    let report = inspect(&fixture(), Err(refused.clone()));
-    assert_eq!((report.supported, report.memory), (false, None));
-    assert_eq!(report.problems, [refused.to_string(), q3_k.to_string()]);
-    assert_eq!(inspect(&fixture(), Err(q3_k.clone())).problems, [q3_k.to_string()]);
-    // A type that the model floor does not mind belongs to a tensor that is never loaded.
-    let report = inspect(&fixture(), Ok(NEEDS));
-    assert_eq!((report.supported, report.problems), (true, vec![]));
+    let report = report("formats.gguf", Question::default());
+    assert_eq!((report.supported, report.memory, report.fits), (false, None, None));
+    assert_eq!(report.problems.len(), 2, "{:?}", report.problems);
+    assert!(report.problems[0].contains("llama.block_count"), "{:?}", report.problems);
+    assert!(report.problems[1].contains("Q3_K"), "{:?}", report.problems);
+}
+
+#[test]
+fn memory_is_what_a_session_takes() {
+    let session = block_on(Session::load(&mut [file("golden/q4_k.gguf")], LoadOptions::default(), |_, _| {})).unwrap();
+    let report = report("golden/q4_k.gguf", Question::default());
+    let (cpu, gpu) = (report.memory.unwrap(), report.gpu_memory.unwrap());
+    assert_eq!(cpu.weights, session.memory().weights);
+    // One layer, keys and values, one head of 64, 256 positions; floats on the CPU, halves on a GPU.
+    assert_eq!((cpu.kv_cache, gpu.kv_cache), (2 * 64 * 4 * 256, 2 * 64 * 2 * 256));
+    assert_eq!((cpu.kv_cache_per_position, gpu.kv_cache_per_position), (2 * 64 * 4, 2 * 64 * 2));
+    assert_eq!((cpu.context_length, report.context_length), (256, Some(256)));
+    assert_eq!(cpu.total, cpu.weights + cpu.kv_cache + cpu.scratch);
+    assert!(cpu.heap > cpu.total && gpu.heap < 32 << 20, "{cpu:?} {gpu:?}");
+    assert!(report.supported && report.gpu_problem.is_none() && !report.chat_template);
+}
+
+#[test]
+fn what_does_not_fit_has_a_nearest_that_does() {
+    let ask = |memory_limit, context_length| {
+        let question = Question { context_length, memory_limit: Some(memory_limit), ..Question::default() };
+        serde_json::to_value(report("golden/q4_k.gguf", question).fits).unwrap()
+    };
+    let total = report("golden/q4_k.gguf", Question::default()).memory.unwrap().total;
+    assert_eq!(ask(total, None), json!({ "limit": total, "cpu": true, "gpu": true, "nearest": null }));
+    // A longer context, then, is too long: by as much as is said.
+    let fits = ask(total + 100_000, Some(1_000_000));
+    assert_eq!((&fits["cpu"], &fits["gpu"]), (&json!(false), &json!(true)));
+    let context = fits["nearest"]["contextLength"].as_u64().unwrap() as usize;
+    assert_eq!(ask(total + 100_000, Some(context))["cpu"], true);
+    assert_eq!(ask(total + 100_000, Some(context + 1))["cpu"], false);
+    // Not even with the shortest: the catalogue has nothing that small.
+    assert_eq!(ask(10_000, None)["nearest"], json!(null));
+    // A GPU takes what its bindings take.
+    let question = Question { binding_limit: Some(4096), ..Question::default() };
+    let report = report("golden/q4_k.gguf", question);
+    assert!(report.gpu_problem.unwrap().contains("layer 0") && !report.fits.unwrap().gpu);
 }
 
 #[test]
 fn text_names_everything() {
-    let needed = inspect(&fixture(), Ok(NEEDS)).to_string();
-    let refused = inspect(&fixture(), Err(fixture().tensor("Q3_K").unwrap().format().unwrap_err())).to_string();
-    let text = needed + &refused;
+    let text = report("formats.gguf", Question::default()).to_string()
+        + &report("golden/q4_k.gguf", Question { memory_limit: Some(10_000), ..Question::default() }).to_string();
     for words in [
         "Every format and every kind of value: ä 🐦 (llama)",
         "file          0.0 MB in 1 part(s)",
         "parameters    0.01 M in 24 tensors",
         "quantization  F32",
-        "KV cache 0.1 MB (1000 tokens of 64 bytes)",
+        "KV cache 0.1 MB (256 tokens of 512 bytes)",
+        "memory, GPU   ",
+        "fits          not on the CPU, into 0.0 MB",
         "supported     yes",
         "supported     no: tensor Q3_K has the type Q3_K",
         "test.i8",

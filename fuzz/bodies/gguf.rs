@@ -1,8 +1,8 @@
 //! One execution of the GGUF fuzz target, shared by `fuzz_targets/gguf.rs` and `tests/fuzz_gguf.rs`: whatever the bytes
 //! are, a file and a stream tell the same story, and nothing panics.
 
-use kinglet::formats::inspect::{Needs, inspect};
 use kinglet::formats::{Checkpoint, Value};
+use kinglet::model::inspect::{Question, inspect};
 use kinglet::source::{ByteSource, MemorySource};
 use kinglet::{Error, ErrorCode};
 use pollster::block_on;
@@ -73,7 +73,6 @@ fn use_values(checkpoint: &Checkpoint) {
         }
         assert!(metadata.u32(key).is_err() || metadata.f32(key).is_ok());
     }
-    let needs = Needs { context_length: usize::MAX, cache_bytes_per_position: u64::MAX };
-    let report = inspect(checkpoint, Ok(needs)).to_string();
-    assert!(report.contains("supported"));
+    let question = Question { context_length: Some(usize::MAX), ..Question::default() };
+    assert!(inspect(checkpoint, &question).to_string().contains("supported"));
 }

@@ -2,7 +2,6 @@
 
 pub mod gguf;
 mod header;
-pub mod inspect;
 pub mod metadata;
 pub mod quant;
 mod reader;

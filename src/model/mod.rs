@@ -1,7 +1,9 @@
 //! Spec + weights + the forward pass.
 
 pub mod arch;
+pub mod catalog;
 pub mod decoder;
+pub mod inspect;
 pub mod memory;
 pub mod weights;
 

@@ -13,6 +13,18 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks begin at multiples of this many rows, so that a backend can interleave rows without waiting for the next one.
 pub const ROW_GROUP: usize = 16;
 
+/// The tensors that a backend will hold, in file order, fused ones in their parts.
+pub fn shapes(checkpoint: &Checkpoint, blueprint: &Blueprint) -> Result<Vec<TensorShape>> {
+    let plans: HashMap<&str, &TensorPlan> = blueprint.tensors.iter().map(|plan| (plan.name.as_str(), plan)).collect();
+    let mut shapes = Vec::new();
+    for tensor in &checkpoint.tensors {
+        let Some(plan) = plans.get(tensor.name.as_str()) else { continue };
+        let format = tensor.format()?;
+        shapes.extend(plan.parts.iter().map(|&(slot, rows)| TensorShape { slot, format, rows, cols: plan.cols }));
+    }
+    Ok(shapes)
+}
+
 /// Reads every tensor of the blueprint once, forwards only, and hands it to `backend` in chunks of rows. Tensors that the
 /// blueprint does not name are skipped. `progress(bytes done, bytes in all)`.
 pub async fn stream<S: ByteSource, B: Backend>(
@@ -25,12 +37,7 @@ pub async fn stream<S: ByteSource, B: Backend>(
     let plans: HashMap<&str, &TensorPlan> = blueprint.tensors.iter().map(|plan| (plan.name.as_str(), plan)).collect();
     let used = || checkpoint.tensors.iter().filter_map(|tensor| Some((tensor, *plans.get(tensor.name.as_str())?)));
     let total = used().map(|(tensor, _)| tensor.bytes).sum();
-    let mut shapes = Vec::new();
-    for (tensor, plan) in used() {
-        let format = tensor.format()?;
-        shapes.extend(plan.parts.iter().map(|&(slot, rows)| TensorShape { slot, format, rows, cols: plan.cols }));
-    }
-    backend.prepare(&shapes)?;
+    backend.prepare(&shapes(checkpoint, blueprint)?)?;
     let mut done = 0;
     let mut chunk = Vec::new();
     progress(done, total);

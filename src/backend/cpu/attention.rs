@@ -17,7 +17,7 @@ impl CpuBackend {
             LayerKind::Local => spec.sliding_window.unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
-        let need = scores_of(spec, batch.start + batch.tokens);
+        let need = scores_of(spec, batch.start + batch.tokens) as usize;
         if batch.scores.len() < need {
             let more = need - batch.scores.len();
             reserve(&mut batch.scores, more, "attention scores")?;
@@ -57,8 +57,8 @@ impl CpuBackend {
 }
 
 /// Floats of the scratch for a context of so many positions.
-pub(super) fn scores_of(spec: &DecoderSpec, positions: usize) -> usize {
-    4 * positions.next_multiple_of(BLOCK) + 4 * (spec.head_dim + BLOCK)
+pub(super) fn scores_of(spec: &DecoderSpec, positions: usize) -> u64 {
+    4 * (positions as u64).next_multiple_of(BLOCK as u64) + 4 * (spec.head_dim + BLOCK) as u64
 }
 
 /// Up to four queries of one KV head.

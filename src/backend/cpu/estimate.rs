@@ -26,10 +26,10 @@ pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape]) -> Memory {
         unpacked = unpacked.max(strip);
     }
     let batch = MAX_BATCH.min(spec.context_length);
-    let floats = MAX_BATCH * Batch::widths(spec) + scores_of(spec, spec.context_length) + spec.vocab;
+    let floats = (MAX_BATCH * Batch::widths(spec) + spec.vocab) as u64 + scores_of(spec, spec.context_length);
     Memory {
         weights,
         kv_cache: KvCache::bytes_of(spec, spec.context_length),
-        scratch: 4 * floats as u64 + Panel::bytes_of(batch, &inputs) + unpacked as u64,
+        scratch: 4 * floats + Panel::bytes_of(batch, &inputs) + unpacked as u64,
     }
 }

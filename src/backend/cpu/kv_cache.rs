@@ -7,7 +7,8 @@ use super::memory::zeros;
 use crate::Result;
 use crate::backend::spec::DecoderSpec;
 
-const FIRST_POSITIONS: usize = 256;
+/// Room at the start.
+pub const FIRST_POSITIONS: usize = 256;
 
 /// Positions that attention may read together, those behind the last being any numbers.
 pub const BLOCK: usize = 16;
@@ -101,7 +102,8 @@ impl KvCache {
 
     /// Of a cache with room for `positions`.
     pub fn bytes_of(spec: &DecoderSpec, positions: usize) -> u64 {
-        8 * (spec.layers * spec.kv_heads * spec.head_dim) as u64 * positions.next_multiple_of(BLOCK) as u64
+        let floats = 2 * spec.layers as u64 * spec.kv_heads as u64 * spec.head_dim as u64;
+        (4 * floats).saturating_mul((positions as u64).next_multiple_of(BLOCK as u64))
     }
 
     pub fn bytes(&self) -> u64 {

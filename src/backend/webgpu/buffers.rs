@@ -112,9 +112,10 @@ impl Buffers {
         let Sizes { room: _, residual, added, stream, qkv, partials, gated, attended, panel, panel_scales, logits } =
             Sizes::new(spec, binding_limit);
         let ropes = [Some(&spec.rope), spec.local_rope.as_ref()].into_iter().flatten();
-        let turns = ropes.map(|rope| spec.context_length * rope.dim);
-        let floats = [residual, added, stream, qkv, partials, gated, attended, panel, panel_scales, logits].into_iter().chain(turns);
-        floats.filter(|&floats| floats > 0).map(|floats| buffer_bytes(4 * floats as u64)).sum()
+        let turns = ropes.map(|rope| spec.context_length as u64 * rope.dim as u64);
+        let floats = [residual, added, stream, qkv, partials, gated, attended, panel, panel_scales, logits];
+        let floats = floats.into_iter().map(|floats| floats as u64).chain(turns);
+        floats.filter(|&floats| floats > 0).map(|floats| buffer_bytes(4 * floats)).sum()
     }
 
     pub fn write_state(&self, gpu: &Gpu, position: usize, tokens: usize, last_row: usize) {

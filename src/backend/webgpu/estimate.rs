@@ -2,7 +2,7 @@
 
 use super::buffers::Buffers;
 use super::weights::{BLOCK, GpuWeights, Group, vector_offsets};
-use super::{kv_cache, plan, sample};
+use super::{kv_cache, sample};
 use crate::backend::{DecoderSpec, LayerSlot, Memory, Slot, TensorShape};
 use crate::formats::Format;
 use crate::{Error, Result};
@@ -24,10 +24,8 @@ impl Default for Room {
 }
 
 /// What [`crate::backend::Backend::memory`] says of a loaded model once its context was full. (While the cache grows, the
-/// old one stands beside the new one.) Errors: [`Error::UnsupportedOnGpu`], [`Error::OutOfMemory`] where a buffer
-/// exceeds a binding.
+/// old one stands beside the new one.) Errors: [`Error::OutOfMemory`] where a buffer exceeds a binding.
 pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape], room: Room) -> Result<Memory> {
-    plan::supported(spec)?;
     let mut weights = buffer_bytes(output_norm_bytes(spec));
     weights += (spec.layers * 16 * vector_offsets(spec).quads) as u64;
     let of = |slot: Slot| tensors.iter().filter(move |tensor| tensor.slot == slot);

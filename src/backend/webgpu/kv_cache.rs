@@ -34,7 +34,7 @@ fn position_bytes(spec: &DecoderSpec, int8: bool) -> u64 {
 
 /// Of a cache with room for `positions`.
 pub fn bytes_of(spec: &DecoderSpec, positions: usize, int8: bool) -> u64 {
-    2 * (spec.layers * positions) as u64 * position_bytes(spec, int8)
+    (2 * spec.layers as u64 * positions as u64).saturating_mul(position_bytes(spec, int8))
 }
 
 impl KvCache {

@@ -30,10 +30,11 @@ pub use estimate::{Room, estimate};
 use kv_cache::KvCache;
 use pace::Pace;
 use pipelines::{Dispatch, Pipelines};
-use plan::{LayerPlan, Plan, Planner, split_count, supported};
+pub use plan::supported;
+use plan::{LayerPlan, Plan, Planner, split_count};
 use prefill::{AllRows, Batched, LayerBatch};
 use sample::Sampler;
-use selftest::SelfTest;
+pub use selftest::SelfTest;
 pub use tune::Tuning;
 use weights::{BLOCK, GpuWeights};
 

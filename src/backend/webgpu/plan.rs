@@ -258,7 +258,7 @@ impl Product {
     }
 }
 
-/// What no kernel does yet.
+/// Errors: [`Error::UnsupportedOnGpu`]: what no kernel does yet.
 pub fn supported(spec: &DecoderSpec) -> Result<()> {
     let group = spec.heads / spec.kv_heads;
     let refuse = |why: String| Err(Error::UnsupportedOnGpu(why));

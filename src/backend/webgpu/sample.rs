@@ -62,12 +62,12 @@ impl Sampler {
         if chunks > MAX_CHUNKS {
             return Ok(None);
         }
-        let room = |label: &str, words: usize| gpu.buffer(label, 4 * words as u64);
+        let room = |label: &str, words: u64| gpu.buffer(label, 4 * words);
         let [request, pyramids, sums] = words(spec);
         let request = room("request", request)?;
         let pyramids = room("pyramids", pyramids)?;
         let sums = room("chunks", sums)?;
-        let recent = room("recent", PENALTY_WINDOW)?;
+        let recent = room("recent", PENALTY_WINDOW as u64)?;
         let result = gpu.buffer("sampled", (RESULT + TOP * MAX_TOP) as u64)?;
         let permutation = |planner: &Planner, kernel| {
             planner
@@ -110,15 +110,19 @@ impl Sampler {
 }
 
 /// Of the buffers that grow with the model: request, pyramids, sums of the chunks.
-fn words(spec: &DecoderSpec) -> [usize; 3] {
+fn words(spec: &DecoderSpec) -> [u64; 3] {
     let chunks = spec.vocab.div_ceil(CHUNK);
-    [HEADER + 2 * MAX_BIASES + spec.context_length + 1, 2 * PYRAMID * chunks, 4 * chunks]
+    [
+        (HEADER + 2 * MAX_BIASES + 1) as u64 + spec.context_length as u64,
+        (2 * PYRAMID * chunks) as u64,
+        4 * chunks as u64,
+    ]
 }
 
 /// What [`Sampler::bytes`] will be.
 pub fn bytes_of(spec: &DecoderSpec) -> u64 {
     let fits = spec.vocab.div_ceil(CHUNK) <= MAX_CHUNKS;
-    if fits { words(spec).into_iter().map(|words| buffer_bytes(4 * words as u64)).sum() } else { 0 }
+    if fits { words(spec).into_iter().map(|words| buffer_bytes(4 * words)).sum() } else { 0 }
 }
 
 /// Whether the device can do it exactly as the host; how many candidates it then has.

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 
 use super::WebGpuBackend;
-use crate::backend::cpu::CpuBackend;
-use crate::backend::{Backend, DecoderSpec, HeadRows, Sampling, Slot};
+use crate::backend::cpu::kv_cache::FIRST_POSITIONS;
+use crate::backend::cpu::{self, CpuBackend};
+use crate::backend::{Backend, DecoderSpec, HeadRows, Memory, Sampling, Slot, TensorShape};
 use crate::formats::Format;
 use crate::{Error, Result};
 
@@ -24,13 +25,24 @@ pub struct SelfTest {
 
 impl SelfTest {
     pub fn new(spec: &DecoderSpec) -> SelfTest {
-        let small = DecoderSpec {
+        SelfTest { cpu: CpuBackend::new(Self::spec(spec)), row_bytes: HashMap::new() }
+    }
+
+    fn spec(spec: &DecoderSpec) -> DecoderSpec {
+        DecoderSpec {
             layers: 1,
             layer_kinds: spec.layer_kinds[..1].to_vec(),
             vocab: spec.vocab.min(ROWS),
             ..spec.clone()
-        };
-        SelfTest { cpu: CpuBackend::new(small), row_bytes: HashMap::new() }
+        }
+    }
+
+    /// What it will take of the host's memory while the model is loaded.
+    pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape]) -> Memory {
+        let small = DecoderSpec { context_length: spec.context_length.min(FIRST_POSITIONS), ..Self::spec(spec) };
+        let wanted =
+            tensors.iter().map(|tensor| TensorShape { rows: Self::wanted(tensor.slot, tensor.rows), ..*tensor });
+        cpu::estimate(&small, &wanted.filter(|tensor| tensor.rows > 0).collect::<Vec<_>>())
     }
 
     /// Rows of `slot` that it wants of `rows`.

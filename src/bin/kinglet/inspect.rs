@@ -1,34 +1,40 @@
-use super::{open_model, print};
+use super::{KvCache, open_model, print};
 use kinglet::Result;
 use kinglet::formats::Checkpoint;
-use kinglet::formats::inspect::{Needs, inspect};
-use kinglet::model::{arch, memory};
-use kinglet::session::{check_vocabulary, default_context};
-use kinglet::text::Tokenizer;
-use std::path::{Path, PathBuf};
+use kinglet::model::inspect::{Question, inspect};
+use std::path::PathBuf;
 
 /// Show metadata, tensors, the quantization mix, the memory needed, and whether the model is supported or why not
 #[derive(clap::Args)]
 pub struct Options {
     /// GGUF file; the first of several for a split model
     model: PathBuf,
+    /// Tokens of prompt and answer together [default: the model's, at most 4096]
+    #[arg(long)]
+    context_length: Option<usize>,
+    /// Keys and values on a GPU
+    #[arg(long, value_enum, default_value = "f16")]
+    kv_cache: KvCache,
+    /// Bytes that the CPU may take [default: what a page can address]
+    #[arg(long)]
+    memory_limit: Option<u64>,
     #[arg(long)]
     json: bool,
 }
 
 pub fn main(options: &Options) -> Result<()> {
     let checkpoint = pollster::block_on(Checkpoint::open(&mut open_model(&options.model)?))?;
-    let report = inspect(&checkpoint, needs(&options.model));
+    let report = inspect(
+        &checkpoint,
+        &Question {
+            context_length: options.context_length,
+            memory_limit: options.memory_limit,
+            binding_limit: None,
+            kv_int8: options.kv_cache == KvCache::Int8,
+        },
+    );
     if options.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&report).expect("plain data")));
     }
     print(&report.to_string())
-}
-
-/// Opens the file again: the tokenizer takes its arrays out of the metadata, and the report shows them.
-fn needs(model: &Path) -> Result<Needs> {
-    let mut checkpoint = pollster::block_on(Checkpoint::open(&mut open_model(model)?))?;
-    let spec = arch::describe(&checkpoint)?.spec;
-    check_vocabulary(&Tokenizer::from_gguf(&mut checkpoint.metadata)?, &spec)?;
-    Ok(Needs { context_length: default_context(&spec), cache_bytes_per_position: memory::kv_bytes_per_position(&spec) })
 }

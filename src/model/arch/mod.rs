@@ -10,6 +10,7 @@ mod smollm3;
 use crate::backend::spec::{Activation, LayerKind, Rope, RopePairs, RopeScaling};
 use crate::backend::{DecoderSpec, LayerSlot, Slot};
 use crate::formats::{Checkpoint, Metadata};
+use crate::text::Tokenizer;
 use crate::{Error, Result};
 
 type Describe = fn(&Keys, &Checkpoint) -> Result<DecoderSpec>;
@@ -69,6 +70,16 @@ pub fn describe(checkpoint: &Checkpoint) -> Result<Blueprint> {
     }
     check_unused(&tensors, checkpoint, name)?;
     Ok(Blueprint { spec, tensors })
+}
+
+/// Errors: [`Error::Tokenizer`] where ids and rows of the embedding would not be the same.
+pub fn check_vocabulary(tokenizer: &Tokenizer, spec: &DecoderSpec) -> Result<()> {
+    match (tokenizer.vocab_size(), spec.vocab) {
+        (tokens, rows) if tokens == rows => Ok(()),
+        (tokens, rows) => Err(Error::Tokenizer(format!(
+            "it has {tokens} tokens, but the model embeds {rows}; convert the model again with its own tokenizer"
+        ))),
+    }
 }
 
 fn unsupported(name: String) -> Error {
