@@ -97,11 +97,12 @@ impl fmt::Display for Choice {
 /// The largest that the CPU holds in `limit` bytes with the same context, and that is no larger than the model it stands
 /// in for: of the same family where one fits, else of the same architecture, else of any.
 pub fn nearest(architecture: &str, name: &str, parameters: u64, context_length: usize, limit: u64) -> Option<Choice> {
-    let name: String = name.to_lowercase().split(|c: char| !c.is_alphanumeric()).collect();
+    let plain = |text: &str| text.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "");
+    let name = plain(name);
+    // A coder's name has its family's name in it, and more.
     let kinship = |model: &Model| {
-        let same = model.architecture == architecture;
-        let family: String = model.family.split('-').collect();
-        (same && name.contains(&family), same)
+        let (same, family) = (model.architecture == architecture, plain(&model.family));
+        (same, if same && name.contains(&family) { family.len() } else { 0 })
     };
     let files = catalog().models.iter().flat_map(|model| model.files.iter().map(move |file| (model, file)));
     let fitting = files.filter(|(model, file)| {
