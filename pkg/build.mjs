@@ -20,7 +20,7 @@ if (glue("simd") !== glue("relaxed")) throw new Error("wasm/simd and wasm/relaxe
 fs.rmSync(at("dist"), { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: ["src/index.ts", "src/worker.ts"],
+  entryPoints: ["src/index.ts", "src/worker.ts", "src/catalog.ts"],
   outdir: "dist",
   bundle: true,
   minify: true,

@@ -4,7 +4,7 @@ import { KingletError } from "./errors.js";
 import type { WasmUrls } from "./protocol.js";
 import type { EngineInfo } from "./types.js";
 // Both binaries have the same glue; build.mjs sees to that.
-import init, { Engine, level, trap } from "#wasm/relaxed";
+import init, { Engine, inspect, level, trap } from "#wasm/relaxed";
 
 // One function using the instructions of the level: `i8x16.popcnt` and `i32x4.relaxed_dot_i8x16_i7x16_add_s`.
 const HEADER = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0];
@@ -15,6 +15,7 @@ const RELAXED = probe([...V128, ...V128, ...V128, 253, 0x93, 0x02]);
 
 export interface Wasm {
   Engine: typeof Engine;
+  inspect: typeof inspect;
   simd: EngineInfo["simd"];
   memory: WebAssembly.Memory;
   trap(): void;
@@ -29,7 +30,7 @@ export async function loadWasm(urls: WasmUrls): Promise<Wasm> {
     ? (urls.relaxed ?? new URL("../wasm/relaxed/kinglet_bg.wasm", import.meta.url))
     : (urls.simd ?? new URL("../wasm/simd/kinglet_bg.wasm", import.meta.url));
   const { memory } = await init({ module_or_path: compile(url) });
-  return { Engine, simd: level(), memory, trap };
+  return { Engine, inspect, simd: level(), memory, trap };
 }
 
 /** While it downloads, even from a server that does not know the type of .wasm files. */

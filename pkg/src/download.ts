@@ -19,6 +19,8 @@ export interface DownloadOptions {
   headers?: Record<string, string>;
   /** Ask for no more than this at first: the later parts of a split file wait while the first is loaded. */
   firstBytes?: number;
+  /** Ask for no more than this at a time: who reads only the beginning pays for little more. */
+  pieceBytes?: number;
   /** Of an earlier download: another file in its place is an error. */
   identity?: FileIdentity;
   onEvent(event: EngineEvent): void;
@@ -37,7 +39,9 @@ export class Download implements ChunkReader {
   #connection: AbortController | undefined;
   /** Where the open connection ends by its own account. */
   #end: number | undefined;
-  /** It was asked for `firstBytes` only. */
+  /** It was asked for so many bytes only. */
+  #asked: number | undefined;
+  /** ... and there are more. */
   #capped = false;
   /** Bytes it sends again, because its server knows no ranges. */
   #repeated = 0;
@@ -113,10 +117,11 @@ export class Download implements ChunkReader {
 
   async #connect(): Promise<Body> {
     this.#connection = new AbortController();
-    const { headers = {}, firstBytes } = this.options;
+    const { headers = {}, firstBytes, pieceBytes } = this.options;
     const sent = new Headers(headers);
     const start = this.#position;
-    if (start > 0 || firstBytes) sent.set("Range", `bytes=${start}-${start === 0 && firstBytes ? firstBytes - 1 : ""}`);
+    this.#asked = (start === 0 ? firstBytes : undefined) ?? pieceBytes;
+    if (start > 0 || this.#asked) sent.set("Range", `bytes=${start}-${this.#asked ? start + this.#asked - 1 : ""}`);
     // Elsewhere If-Range would need a preflight that few servers grant; the ETag of the answer is compared instead.
     if (start > 0 && this.#etag && !this.#etag.startsWith("W/") && this.#near) sent.set("If-Range", this.#etag);
     // A browser drops Authorization when a redirect leaves the origin, but would carry other headers along.
@@ -152,8 +157,7 @@ export class Download implements ChunkReader {
     // The length of a compressed answer is not the file's.
     if (headers.has("content-encoding")) this.#resumable = false;
     const length = this.#resumable && headers.has("content-length") ? Number(headers.get("content-length")) : undefined;
-    const { firstBytes } = this.options;
-    this.#capped = start === 0 && status === 206 && length === firstBytes;
+    this.#capped = status === 206 && length !== undefined && length === this.#asked;
     this.#end = length === undefined ? undefined : (status === 206 ? start : 0) + length;
     // A range's total may be hidden from other origins; an open range ends where the file does.
     const size = range ? Number(range[2]) : this.#capped ? undefined : this.#end;

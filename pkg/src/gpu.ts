@@ -38,6 +38,7 @@ interface Device {
   readonly lost: Promise<{ reason: string; message: string }>;
 }
 interface Adapter {
+  readonly limits: { readonly maxStorageBufferBindingSize: number; readonly maxBufferSize: number };
   readonly features: ReadonlySet<string>;
   readonly info?: AdapterInfo;
   /** Where browsers had it before it moved into `info`. */
@@ -83,6 +84,13 @@ export async function findGpu(testing: Testing = {}): Promise<Gpu> {
     },
     software: software || SOFTWARE.test(words),
   };
+}
+
+/** Bytes of one binding of the adapter that would be taken; `undefined` where there is none. */
+export async function bindingLimit(): Promise<number | undefined> {
+  const { gpu } = navigator as { gpu?: WebGpu };
+  const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  return adapter ? Math.min(adapter.limits.maxStorageBufferBindingSize, adapter.limits.maxBufferSize) : undefined;
 }
 
 /** So long after another error a loss may be heard of. */

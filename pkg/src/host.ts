@@ -129,13 +129,13 @@ export class Host {
   }
 }
 
-function startWorker(worker: EngineOptions["worker"]): Worker {
+export function startWorker(worker: EngineOptions["worker"]): Worker {
   if (typeof worker === "function") return worker();
   if (worker !== undefined) return new Worker(resolveUrl(worker, "worker"), { type: "module", name: "kinglet" });
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "kinglet" });
 }
 
-function wasmUrls(option: EngineOptions["wasmUrl"]): WasmUrls {
+export function wasmUrls(option: EngineOptions["wasmUrl"]): WasmUrls {
   if (option === undefined) return {};
   const href = (url: string | URL | undefined) => (url === undefined ? undefined : resolveUrl(url, "wasmUrl").href);
   if (typeof option === "string" || option instanceof URL) return { simd: href(option), relaxed: href(option) };

@@ -1,6 +1,7 @@
 // What crosses between the page and the worker: plain, cloneable data.
 
 import type { ErrorData } from "./errors.js";
+import type { ModelReport } from "./inspect.js";
 import type { EngineEvent, EngineInfo, EngineOptions, FinishReason, MemoryUse, Progress, Stats, Testing, TokenLogprob } from "./types.js";
 
 /** One file of the model. */
@@ -18,6 +19,13 @@ export interface WasmUrls {
   relaxed?: string;
 }
 
+/** `Question` of src/model/inspect.rs. */
+export interface InspectQuestion {
+  contextLength?: number;
+  kvInt8?: boolean;
+  bindingLimit?: number;
+}
+
 /** The engine's own options, checked; names as in `GenerateOptions` (src/generate/mod.rs). */
 export interface EngineRequest {
   messages?: unknown[];
@@ -31,6 +39,8 @@ export interface EngineRequest {
 
 export type ToWorker =
   | { type: "load"; parts: Part[]; wasm: WasmUrls; contextLength?: number; kvCache?: EngineOptions["kvCache"]; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
+  /** Instead of "load", in a worker of its own: what the header says. */
+  | { type: "inspect"; parts: Part[]; wasm: WasmUrls; question: InspectQuestion }
   /** Answers "reopen": the model's parts once more, or why not. */
   | { type: "parts"; parts: Part[] }
   | { type: "unreadable"; error: ErrorData }
@@ -64,6 +74,9 @@ export interface Finish {
   reason: FinishReason;
   stats: Stats;
 }
+
+/** The answer to "inspect", unless it is "failed" or "crashed". */
+export type Inspected = { type: "inspected"; report: ModelReport };
 
 export type FromWorker =
   | { type: "progress"; progress: Progress }

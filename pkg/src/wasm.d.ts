@@ -27,6 +27,8 @@ interface InitGlue {
 
 declare module "#wasm/relaxed" {
   export const Engine: LoadGlue;
+  /** A `Report` of src/model/inspect.rs as JSON. */
+  export function inspect(sources: object[], question: string): Promise<string>;
   export function trap(): void;
   export function level(): "simd" | "relaxed";
   const init: InitGlue;

@@ -1,8 +1,9 @@
 // The worker: holds the wasm, reads the model, runs one request at a time. Between two tokens it listens.
 
 import { errorData, KingletError } from "./errors.js";
+import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
-import type { EngineRequest, FromWorker, Part, ToWorker, Token } from "./protocol.js";
+import type { EngineRequest, FromWorker, Inspected, Part, ToWorker, Token } from "./protocol.js";
 import type { MemoryUse, Stats } from "./types.js";
 
 type Call = Extract<ToWorker, { type: "call" }>;
@@ -26,7 +27,7 @@ let crashed = false;
 /** Waits for the model's parts. */
 let reopening: { resolve(parts: Part[]): void; reject(error: KingletError): void } | undefined;
 
-const send = (message: FromWorker) => (self as unknown as { postMessage(message: FromWorker): void }).postMessage(message);
+const send = (message: FromWorker | Inspected) => (self as unknown as { postMessage(message: FromWorker | Inspected): void }).postMessage(message);
 
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
   if (data.type === "trap") loader.wasm.trap();
@@ -66,6 +67,7 @@ async function work(): Promise<void> {
   busy = true;
   for (let message; (message = inbox.shift()); ) {
     if (message.type === "load") await load(message);
+    else if (message.type === "inspect") await inspect(message);
     else if (message.type === "run") await run(message.id, message.request);
     else if (message.type === "call") serve(message);
   }
@@ -80,6 +82,16 @@ async function load(message: Load): Promise<void> {
     send({ type: "loaded", info: loader.info, reason });
   } catch (e) {
     const error = loader.failure(e);
+    if (error) send({ type: "failed", error });
+    else crash(String(e));
+  }
+}
+
+async function inspect(message: Extract<ToWorker, { type: "inspect" }>): Promise<void> {
+  try {
+    send({ type: "inspected", report: await readHeader(message) });
+  } catch (e) {
+    const error = errorData(e);
     if (error) send({ type: "failed", error });
     else crash(String(e));
   }

@@ -3,6 +3,8 @@
 use super::types::{JsBackend, JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
 use crate::backend::any::AnyBackend;
 use crate::backend::webgpu::WebGpuBackend;
+use crate::formats::Checkpoint;
+use crate::model::inspect::Question;
 use crate::session::{Request, Session};
 use crate::source::{JsSource, WebSource};
 use js_sys::Function;
@@ -31,6 +33,16 @@ pub fn trap() {
 #[wasm_bindgen]
 pub fn level() -> String {
     if cfg!(target_feature = "relaxed-simd") { "relaxed" } else { "simd" }.to_string()
+}
+
+/// What the header says of a model, which is not read further. `question`: JSON, see [`Question`]; the answer is a
+/// [`crate::model::inspect::Report`] as JSON, whose numbers JavaScript may round.
+#[wasm_bindgen]
+pub async fn inspect(sources: Vec<JsSource>, question: &str) -> Result<String, JsValue> {
+    let question: Question = from_json(question)?;
+    let checkpoint = Checkpoint::open(&mut open(sources)).await.map_err(to_error)?;
+    let report = crate::model::inspect::inspect(&checkpoint, &question);
+    Ok(serde_json::to_string(&report).expect("plain data"))
 }
 
 #[wasm_bindgen]

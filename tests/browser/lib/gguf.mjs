@@ -74,3 +74,43 @@ function pair(key, type, value) {
   buffer.writeUIntLE(value, 12 + key.length, SIZES[type]);
   return buffer;
 }
+
+/**
+ * The header of a Llama model of any size, whose tensors are whatever follows; Q8_0, with an invented vocabulary.
+ * @param {{ layers: number, hidden: number, ffn: number, vocabulary: number, name: string }} shape
+ */
+export function llamaHeader({ layers, hidden, ffn, vocabulary, name }) {
+  const u32 = (n) => Buffer.from(Uint32Array.of(n).buffer);
+  const u64 = (n) => Buffer.from(BigUint64Array.of(BigInt(n)).buffer);
+  const f32 = (x) => Buffer.from(Float32Array.of(x).buffer);
+  const string = (text) => Buffer.concat([u64(Buffer.byteLength(text)), Buffer.from(text)]);
+  const array = (type, values) => Buffer.concat([u32(type), u64(values.length), ...values]);
+  const entries = [];
+  const entry = (key, type, value) => entries.push(Buffer.concat([string(key), u32(type), value]));
+  entry("general.architecture", 8, string("llama"));
+  entry("general.name", 8, string(name));
+  const numbers = { block_count: layers, embedding_length: hidden, feed_forward_length: ffn, context_length: 8192, "attention.head_count": hidden / 64 };
+  for (const [key, value] of Object.entries(numbers)) entry(`llama.${key}`, 4, u32(value));
+  entry("llama.attention.layer_norm_rms_epsilon", 6, f32(1e-5));
+  entry("tokenizer.ggml.model", 8, string("llama"));
+  entry("tokenizer.ggml.tokens", 9, array(8, Array.from({ length: vocabulary }, (_, i) => string(`t${i}`))));
+  entry("tokenizer.ggml.scores", 9, array(6, Array.from({ length: vocabulary }, () => f32(0))));
+
+  const tensors = [["token_embd", [hidden, vocabulary]], ["output_norm", [hidden]]];
+  for (let i = 0; i < layers; i++) {
+    const square = [hidden, hidden];
+    const layer = { attn_norm: [hidden], attn_q: square, attn_k: square, attn_v: square, attn_output: square, ffn_norm: [hidden], ffn_gate: [hidden, ffn], ffn_up: [hidden, ffn], ffn_down: [ffn, hidden] };
+    for (const [name, dims] of Object.entries(layer)) tensors.push([`blk.${i}.${name}`, dims]);
+  }
+  let offset = 0;
+  const infos = tensors.map(([name, dims]) => {
+    const elements = dims.reduce((a, b) => a * b);
+    const [type, bytes] = dims.length > 1 ? [8, (elements / 32) * 34] : [0, elements * 4];
+    const info = Buffer.concat([string(`${name}.weight`), u32(dims.length), ...dims.map(u64), u32(type), u64(offset)]);
+    offset += padded(bytes);
+    return info;
+  });
+  const header = Buffer.concat([Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(entries.length), ...entries, ...infos]);
+  const start = padded(header.length);
+  return { header: Buffer.concat([header, Buffer.alloc(start - header.length)]), bytes: start + offset };
+}

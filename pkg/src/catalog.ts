@@ -1,0 +1,45 @@
+// The models that are known to run, each with the file that people take: `import { catalog } from "kinglet/catalog"`.
+
+import json from "../catalog.json";
+
+export interface CatalogModel {
+  id: string;
+  name: string;
+  /** "qwen2.5-coder" and the like: what stands in for one another. */
+  family: string;
+  /** GGUF's `general.architecture`. */
+  architecture: string;
+  parameters: number;
+  contextLength: number;
+  licence: { id: string; url: string };
+  /** The family of its chat template, which the file itself carries. */
+  template: string;
+  /** The smallest first. */
+  files: CatalogFile[];
+}
+
+export interface CatalogFile {
+  quantization: string;
+  /** On the Hugging Face Hub. */
+  repository: string;
+  file: string;
+  bytes: number;
+  /** Bytes at `contextLength` positions, computed from the model's shape. */
+  memory: {
+    contextLength: number;
+    /** Weights, KV cache and scratch in the page's wasm heap. */
+    cpu: number;
+    cpuPerPosition: number;
+    /** The same on a GPU ... */
+    gpu: number;
+    gpuPerPosition: number;
+    /** ... beside which the page's wasm heap takes this. */
+    gpuHeap: number;
+  };
+}
+
+export const catalog: readonly CatalogModel[] = json.models;
+
+/** Where a file of the catalogue is downloaded from. */
+export const addressOf = ({ repository, file }: { repository: string; file: string }): string =>
+  `https://huggingface.co/${repository}/resolve/main/${file}`;
