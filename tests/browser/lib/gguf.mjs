@@ -96,6 +96,7 @@ export function llamaHeader({ layers, hidden, ffn, vocabulary, name }) {
   entry("tokenizer.ggml.tokens", 9, array(8, Array.from({ length: vocabulary }, (_, i) => string(`t${i}`))));
   entry("tokenizer.ggml.scores", 9, array(6, Array.from({ length: vocabulary }, () => f32(0))));
 
+  /** @type {[string, number[]][]} */
   const tensors = [["token_embd", [hidden, vocabulary]], ["output_norm", [hidden]]];
   for (let i = 0; i < layers; i++) {
     const square = [hidden, hidden];
