@@ -16,7 +16,7 @@ const option = (name) => {
 const out = option('--out');
 const prompts = (option('--prompts') ?? '128,512').split(',');
 if (args.length === 0) {
-  console.error('usage: node benches/gpu/native.mjs MODEL.gguf ... [--prompts 128,512] [--out FILE]; benches/web/make_model.py makes models');
+  console.error('usage: node benches/gpu/native.mjs MODEL.gguf ... [--prompts 128,512] [--out FILE]; `cargo run --example make-model` makes models');
   process.exit(2);
 }
 execFileSync('cargo', ['build', '-q', '--release', '--bin', 'kinglet'], { cwd: ROOT, stdio: 'inherit' });

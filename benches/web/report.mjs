@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Tables from result files: node report.mjs FILE.jsonl...           to stdout
-//                           node report.mjs --write                 the sections of ../RESULTS.md from recorded/
+//                           node report.mjs --write                 the sections of ../RESULTS.md and of the README from recorded/
 // A section of RESULTS.md is what stands between `<!-- from NAME -->` and `<!-- end -->`; NAME is a file of recorded/, without
 // its ending. What stands there is replaced whole; figures are never typed.
 import fs from 'node:fs';
@@ -36,20 +36,47 @@ function rooflineSection(file) {
   return `In Chromium, best of several passes; ${at.slice(0, 16).replace('T', ' ')} UTC, load ${loadavg}.\n\n| | 1 thread | 2 threads |\n|---|--:|--:|\n${lines.map((l) => `| ${l.join(' | ')} |`).join('\n')}`;
 }
 
+const LARGE_RUNS = { native: 'native, CPU', lavapipe: 'native, GPU (lavapipe)', chromium: 'Chromium, CPU', swiftshader: 'Chromium, GPU (SwiftShader)' };
+const mb = (bytes) => (bytes === undefined ? '–' : Math.round(bytes / 1e6));
+const rows = (head, lines) => `| ${head.join(' | ')} |\n|${head.map((_, i) => (i ? '--:' : '---')).join('|')}|\n${lines.map((l) => `| ${l.join(' | ')} |`).join('\n')}`;
+
+/** A .json of tests/browser/large.mjs. */
+function largeSection(file) {
+  const { machine: m, file: model, context, runs } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const s = (ms) => (ms / 1000).toFixed(1);
+  const lines = Object.entries(runs).map(([name, { tokens, loadMs, prefillMs, decodeMs, peakBytes, memory, estimated }]) => [
+    LARGE_RUNS[name], s(loadMs), tokens, s(prefillMs), tokens > 1 ? s(decodeMs / (tokens - 1)) : '–', mb(peakBytes), mb(memory?.heap), mb(estimated?.heap), mb(memory && memory.weights + memory.kvCache + memory.scratch), mb(estimated?.total),
+  ]);
+  const head = [`${model.name}`, 'load s', 'tokens', 'first token s', 's a token', 'peak RSS MB', 'wasm heap MB', 'as inspect said', 'weights, cache, scratch MB', 'as inspect said'];
+  return `${machine(m)}\n\n${model.name}, ${mb(model.bytes)} MB, context ${context}. The peak is that of the process that holds the model: the command line, Chromium's renderer, its GPU process.\n\n${rows(head, lines)}`;
+}
+
+/** For the README: what the models of the catalogue need, and what the large one was measured to take. */
+function memoryTable(file) {
+  const { file: model, context, runs } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const { models } = JSON.parse(fs.readFileSync(path.join(HERE, '../../pkg/catalog.json'), 'utf8'));
+  const lines = models.flatMap(({ name, files }) => files.map(({ quantization, bytes, memory }) => [`${name}, ${quantization}`, mb(bytes), mb(memory.gpu), mb(memory.gpuHeap), mb(memory.cpu)]));
+  const measured = Object.entries(runs).map(([name, run]) => `${LARGE_RUNS[name]} ${mb(run.peakBytes)} MB${run.memory ? ` (wasm heap ${mb(run.memory.heap)} MB)` : ''}`);
+  return `${rows(['model, a context of 4096 tokens', 'file MB', 'on the GPU MB', 'wasm heap beside it MB', 'on the CPU MB'], lines)}\n\nComputed from the shapes, as \`inspect\` does. Measured peaks of a ${mb(model.bytes)} MB file of Phi-4-mini's shape with ${context} tokens of context: ${measured.join('; ')}.`;
+}
+
 const args = process.argv.slice(2);
 if (!args.length) { console.error('usage: node report.mjs FILE.jsonl... | node report.mjs --write'); process.exit(2); }
 const section = ([file, ...more]) => {
   if (file.endsWith('.jsonl')) return benchSection([file, ...more]);
+  if (path.basename(file) === 'large.json') return largeSection(file);
   return path.basename(file).startsWith('gpu-') ? gpuTable(JSON.parse(fs.readFileSync(file, 'utf8'))) : rooflineSection(file);
 };
 if (args[0] !== '--write') {
   console.log(section(args));
 } else {
-  const target = path.join(HERE, '../RESULTS.md');
-  const text = fs.readFileSync(target, 'utf8').replace(/^<!-- from ([\w.-]+) -->$[\s\S]*?^<!-- end -->$/gm, (whole, name) => {
-    const file = ['.jsonl', '.json'].map((ending) => path.join(HERE, 'recorded', name + ending)).find((f) => fs.existsSync(f));
-    if (!file) return `<!-- from ${name} -->\nnot recorded yet\n<!-- end -->`;
-    return `<!-- from ${name} -->\n${section([file])}\n<!-- end -->`;
-  });
-  fs.writeFileSync(target, text);
+  const write = (target, section) => {
+    const text = fs.readFileSync(target, 'utf8').replace(/^<!-- from ([\w.-]+) -->$[\s\S]*?^<!-- end -->$/gm, (whole, name) => {
+      const file = ['.jsonl', '.json'].map((ending) => path.join(HERE, 'recorded', name + ending)).find((f) => fs.existsSync(f));
+      return `<!-- from ${name} -->\n${file ? section([file]) : 'not recorded yet'}\n<!-- end -->`;
+    });
+    fs.writeFileSync(target, text);
+  };
+  write(path.join(HERE, '../RESULTS.md'), section);
+  write(path.join(HERE, '../../README.md'), ([file]) => memoryTable(file));
 }

@@ -15,6 +15,6 @@ declare global {
   function greedy(engine: Kinglet.Engine, options?: object): Promise<Kinglet.Completion>;
   function collect<T>(stream: AsyncIterable<T>): Promise<T[]>;
   /** Of lib/gpu.mjs. */
-  function losing(at: Point): { start(): Worker; seen(): Promise<{ operations: number; lost: boolean }> };
+  function losing(at: Point, patch?: string): { start(): Worker; seen(): Promise<{ operations: number; lost: boolean }> };
   type Point = { loading: number } | { answering: number } | undefined;
 }

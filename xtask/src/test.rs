@@ -57,6 +57,15 @@ pub fn run(soak: bool) -> Result<()> {
         suite.watch(command("node", "tests/browser").args(ask).env("CHROMIUM", &chromium))
     });
 
+    if soak {
+        suite.part("large model", |suite| {
+            let record = root().join("benches/web/recorded/large.json");
+            let mut node = command("node", "tests/browser");
+            suite.watch(node.args(["large.mjs", "--record"]).arg(record).env("CHROMIUM", &chromium))
+        });
+        suite.part("tables", |suite| suite.watch(command("node", "benches/web").args(["report.mjs", "--write"])));
+    }
+
     println!();
     for outcome in &suite.outcomes {
         let verdict = if outcome.error.is_some() { "FAILED" } else { "ok" };

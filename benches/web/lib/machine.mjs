@@ -19,7 +19,7 @@ export function machineFacts(chromium) {
     instructions: ISA.filter((f) => flags.has(f)),
     caches,
     kernel: os.release(),
-    chromium: quiet(() => /\d+(\.\d+)+/.exec(execFileSync(chromium, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))[0]),
+    chromium: quiet(() => /\d+(\.\d+)+/.exec(execFileSync(chromium, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))?.[0]),
     node: process.versions.node,
     loadavg: os.loadavg()[0],
     date: new Date().toISOString(),

@@ -1,5 +1,7 @@
 // The browsers of the tests, headless: real Chromium, and for WebGPU's other implementation real Firefox.
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
 import puppeteer from "puppeteer-core";
 
@@ -23,6 +25,13 @@ function browserPath(variable, debian) {
  */
 export function launch(flags = []) {
   return chromium.launch({ executablePath: browserPath("CHROMIUM", "/usr/bin/chromium"), headless: true, args: [...FLAGS, ...flags] });
+}
+
+/** Starts Chromium with a profile on the disk: without one it keeps files in memory, and no quota is held against them. */
+export function launchWithProfile(/** @type {string[]} */ flags = []) {
+  const folder = mkdtempSync(join(tmpdir(), "kinglet-profile-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return chromium.launchPersistentContext(folder, { executablePath: browserPath("CHROMIUM", "/usr/bin/chromium"), headless: true, args: [...FLAGS, ...flags] });
 }
 
 /** Starts Firefox with WebGPU. Playwright would need a Firefox of its own; Puppeteer speaks the standard protocol. */

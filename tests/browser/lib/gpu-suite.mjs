@@ -265,7 +265,7 @@ export function gpuSuite(name, it, { slow = false } = {}) {
     });
 
     test("a model too large for the CPU says at load that nothing can take over", { skip: brief && "a soak does it" }, async () => {
-      const got = await interrupted({ answering: 100 }, { contextLength: 3_000_000 });
+      const got = await interrupted({ answering: 100 }, { contextLength: 4_000_000 });
       assert.equal(got.info.fallback, null);
       assert.match(got.info.fallbackReason, /memory/);
       assert.equal(got.error.code, "DEVICE_LOST");

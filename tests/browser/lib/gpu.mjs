@@ -30,11 +30,12 @@ function inPage() {
   Object.assign(globalThis, {
     /**
      * A worker whose device is destroyed at one of its operations, counted from the start or from the first request.
-     * Everything that a backend does with a device is an operation.
+     * Everything that a backend does with a device is an operation. `patch` runs in the worker too.
      */
-    losing(/** @type {Point} */ at) {
+    losing(/** @type {Point} */ at, patch = "") {
       const channel = `kinglet-test-${Math.random()}`;
       const start = patched(`
+        ${patch}
         const at = ${JSON.stringify(at ?? {})};
         const devices = [];
         let [answering, operations, lost] = [false, 0, false];

@@ -61,6 +61,14 @@ export async function openPackage(start = launch) {
   const browser = /** @type {import("playwright-core").Browser} */ (started);
   const page = await browser.newPage();
   const log = logOf(page);
+  /** Bytes of each of the browser's processes of a kind. */
+  const processes = async (/** @type {string} */ wanted, /** @type {"VmSize" | "VmHWM"} */ figure) => {
+    const session = await browser.newBrowserCDPSession();
+    const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+    await session.detach();
+    const ids = processInfo.filter(({ type }) => type === wanted).map(({ id }) => id);
+    return ids.map((id) => 1024 * Number(new RegExp(`${figure}:\\s+(\\d+)`).exec(readFileSync(`/proc/${id}/status`, "utf8"))?.[1] ?? 0));
+  };
   const open = async () => {
     await page.goto(site.base + "/");
     seen.length = 0;
@@ -81,11 +89,11 @@ export async function openPackage(start = launch) {
     },
     /** Of all renderers, in GB. */
     async addressSpace() {
-      const session = await browser.newBrowserCDPSession();
-      const { processInfo } = await session.send("SystemInfo.getProcessInfo");
-      await session.detach();
-      const sizes = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => Number(/VmSize:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, "utf8"))?.[1] ?? 0));
-      return sizes.reduce((a, b) => a + b, 0) / 2 ** 20;
+      return (await processes("renderer", "VmSize")).reduce((a, b) => a + b, 0) / 2 ** 30;
+    },
+    /** Peak resident bytes of the largest process of a kind: "renderer" or "GPU". */
+    async peakOf(/** @type {string} */ type) {
+      return Math.max(...(await processes(type, "VmHWM")));
     },
     /** Ends every engine of the last test by leaving its page. */
     open,
