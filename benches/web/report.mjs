@@ -51,6 +51,24 @@ function largeSection(file) {
   return `${machine(m)}\n\n${model.name}, ${mb(model.bytes)} MB, context ${context}. The peak is that of the process that holds the model: the command line, Chromium's renderer, its GPU process.\n\n${rows(head, lines)}`;
 }
 
+/** A .json of ../gpu/plain.mjs. */
+function plainSection(file) {
+  const { machine: m, model, devices } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const lines = devices.flatMap(({ adapter, products }) => products.map(({ name, tokens, rows, cols, microseconds, plainMicroseconds }) => {
+    const macs = (us) => ((rows * cols * tokens) / us / 1e3).toFixed(3);
+    return [`${adapter.split(' (')[0]}, ${name}`, tokens, `${rows} x ${cols}`, macs(microseconds), macs(plainMicroseconds), (plainMicroseconds / microseconds).toFixed(2)];
+  }));
+  return `${machine(m)}\n\nThe first layer of ${model}, by timestamps, the best of several; ours with the preparation of inputs.\n\n${rows(['product', 'tokens', 'weights', 'ours, G multiply-adds/s', 'plain', 'plain time / ours'], lines)}`;
+}
+
+/** A .json of tests/browser/first-token.mjs. */
+function firstTokenSection(file) {
+  const { machine: m, runs } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const s = (ms) => (ms / 1000).toFixed(2);
+  const lines = runs.map(({ model, bytes, browser, cold, warm }) => [`${model}, ${browser}`, mb(bytes), s(cold.loaded), s(cold.firstToken), s(warm.loaded), s(warm.firstToken), s(warm.again)]);
+  return `${machine(m)}\n\nFrom before the package is imported, over localhost, kernels not tuned; prompts of about 8 tokens. Cold: an empty profile; warm: the page once more.\n\n${rows(['model, browser', 'MB', 'cold: loaded s', 'first token s', 'warm: loaded s', 'first token s', 'next prompt, first token s'], lines)}`;
+}
+
 /** For the README: what the models of the catalogue need, and what the large one was measured to take. */
 function memoryTable(file) {
   const { file: model, context, runs } = JSON.parse(fs.readFileSync(file, 'utf8'));
@@ -64,7 +82,8 @@ const args = process.argv.slice(2);
 if (!args.length) { console.error('usage: node report.mjs FILE.jsonl... | node report.mjs --write'); process.exit(2); }
 const section = ([file, ...more]) => {
   if (file.endsWith('.jsonl')) return benchSection([file, ...more]);
-  if (path.basename(file) === 'large.json') return largeSection(file);
+  const special = { 'large.json': largeSection, 'plain-kernels.json': plainSection, 'first-token.json': firstTokenSection }[path.basename(file)];
+  if (special) return special(file);
   return path.basename(file).startsWith('gpu-') ? gpuTable(JSON.parse(fs.readFileSync(file, 'utf8'))) : rooflineSection(file);
 };
 if (args[0] !== '--write') {

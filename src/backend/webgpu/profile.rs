@@ -10,7 +10,7 @@ use super::plan::{Plan, split_count};
 use super::weights::GpuWeights;
 use super::wgsl::Permutation;
 use super::{WebGpuBackend, not_loaded};
-use crate::Result;
+use crate::{Error, Result};
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,6 +109,47 @@ impl WebGpuBackend {
             peak_f32_gmacs,
             peak_dot_gmacs,
         })
+    }
+}
+
+/// A product of the first layer, with the preparation of its inputs.
+#[derive(Clone, Debug)]
+pub struct ProductTime {
+    pub name: &'static str,
+    pub rows: usize,
+    pub cols: usize,
+    /// The best of several.
+    pub microseconds: f64,
+}
+
+impl WebGpuBackend {
+    /// Of one token, or of a batch; for benches. Errors: [`Error::BadRequest`] without timestamps.
+    pub async fn time_products(&mut self, tokens: usize) -> Result<Vec<ProductTime>> {
+        let gpu = &self.gpu;
+        if !gpu.capabilities.timestamps {
+            return Err(Error::BadRequest("this device has no timestamps".into()));
+        }
+        self.write_state(0, tokens, tokens - 1)?;
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        let (one, several, groups) = (&model.plan.layers[0], &model.batch[0], &model.weights.layers[0]);
+        let mut times = Vec::new();
+        for (name, group, one, several) in [
+            ("qkv", &groups.qkv, &one.qkv, &several.qkv),
+            ("attention_out", &groups.attention_out, &one.attention_out, &several.attention_out),
+            ("gate_up", &groups.gate_up, &one.gate_up, &several.gate_up),
+            ("down", &groups.down, &one.down, &several.down),
+        ] {
+            let dispatches: Vec<Dispatch> = match tokens {
+                1 => vec![one.clone()],
+                _ => several.iter().map(|batched| batched.of(tokens)).collect(),
+            };
+            let mut microseconds = f64::INFINITY;
+            for _ in 0..ROUNDS {
+                microseconds = microseconds.min(timed(gpu, &dispatches).await?.iter().sum());
+            }
+            times.push(ProductTime { name, rows: group.rows(), cols: group.cols, microseconds });
+        }
+        Ok(times)
     }
 }
 
