@@ -1,7 +1,8 @@
 //! What a model will take of the GPU's memory, before there is a device.
 
 use super::buffers::Buffers;
-use super::weights::{BLOCK, GpuWeights, Group, vector_offsets};
+use super::device::buffer_bytes;
+use super::weights::{GpuWeights, Group, output_norm_bytes, vector_offsets};
 use super::{kv_cache, sample};
 use crate::backend::{DecoderSpec, LayerSlot, Memory, Slot, TensorShape};
 use crate::formats::Format;
