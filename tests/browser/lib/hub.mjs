@@ -29,7 +29,7 @@ export function file(bytes, { etag = '"v1"', ranges = true, chunked = false, typ
     });
     const cut = cutAfter(nth);
     if (cut === undefined) response.end(bytes.subarray(start, end));
-    else response.write(bytes.subarray(start, Math.min(start + cut, end)), () => setTimeout(() => response.destroy(), 20));
+    else response.write(bytes.subarray(start, Math.min(start + cut, end)), () => setTimeout(() => response.destroy(), 150)); // time to arrive: an error drops what was not read
   };
 }
 
