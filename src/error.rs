@@ -71,6 +71,10 @@ pub enum Error {
     #[error("the chat template failed: {0}")]
     Template(String),
 
+    /// A LoRA adapter that cannot be read, or that is not for this model.
+    #[error("the adapter cannot be used: {0}")]
+    Adapter(String),
+
     #[error("{0}")]
     BadRequest(String),
 
@@ -128,6 +132,7 @@ impl Error {
             Error::UnsupportedType { .. } => ErrorCode::UnsupportedType,
             Error::Tokenizer(_) => ErrorCode::BadTokenizer,
             Error::Template(_) => ErrorCode::BadTemplate,
+            Error::Adapter(_) => ErrorCode::BadAdapter,
             Error::BadRequest(_) => ErrorCode::BadRequest,
             Error::ContextExceeded { .. } => ErrorCode::ContextExceeded,
             Error::NoWebGpu(_) | Error::UnsupportedOnGpu(_) => ErrorCode::NoWebgpu,

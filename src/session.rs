@@ -2,20 +2,21 @@
 //! caller queues.
 
 use crate::backend::cpu::CpuBackend;
+use crate::backend::lora::{Active, LowRank};
 use crate::backend::{Backend, DecoderSpec, HeadRows, Memory};
-use crate::formats::{Checkpoint, Format, TensorInfo};
+use crate::formats::{Checkpoint, Format, TensorInfo, lora};
 pub use crate::generate::TokenLogprob;
 use crate::generate::sampler::SplitMix64;
 use crate::generate::thinking::Said;
-use crate::generate::{Answer, FinishReason, GenerateOptions, Signals};
-use crate::model::{arch, decoder, memory, weights};
+use crate::generate::{AdapterUse, Answer, FinishReason, GenerateOptions, Signals};
+use crate::model::{adapter, arch, decoder, memory, weights};
 use crate::source::ByteSource;
 use crate::text::chat_template::Arguments;
 use crate::text::tokenizer::Special;
 use crate::text::{ChatTemplate, Message, Tokenizer};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Milliseconds from any fixed moment on.
 pub type Clock = fn() -> f64;
@@ -167,8 +168,13 @@ pub struct Session<B = CpuBackend> {
     clock: Clock,
     wall_clock: WallClock,
     memory_limit: Option<u64>,
-    /// The tokens whose keys and values the cache holds.
+    /// The tokens whose keys and values the cache holds, which the active adapters had a part in.
     cached: Vec<u32>,
+    active: Vec<Active>,
+    /// Kept for another backend: see [`Session::reload_on`].
+    adapters: BTreeMap<u32, Vec<LowRank>>,
+    /// Which rows of which tensor an adapter's names mean.
+    tensors: Vec<arch::TensorPlan>,
     run: Option<Run>,
     stats: Stats,
     seeds: SplitMix64,
@@ -243,6 +249,9 @@ impl<B: Backend> Session<B> {
             clock,
             wall_clock: options.wall_clock,
             cached: Vec::new(),
+            active: Vec::new(),
+            adapters: BTreeMap::new(),
+            tensors: blueprint.tensors,
             run: None,
         })
     }
@@ -266,6 +275,10 @@ impl<B: Backend> Session<B> {
             on_cpu(&blueprint, &checkpoint, self.memory_limit)?;
         }
         weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
+        for (&id, pairs) in &self.adapters {
+            backend.load_adapter(id, pairs)?;
+        }
+        backend.use_adapters(&self.active)?;
         self.backend = backend;
         self.info.backend = self.backend.name();
         self.info.adapter = self.backend.adapter();
@@ -275,6 +288,66 @@ impl<B: Backend> Session<B> {
             run.on_device = false;
         }
         Ok(())
+    }
+
+    /// Reads a LoRA adapter and keeps it under a number of the caller's choice, for [`GenerateOptions::adapters`]. `config`:
+    /// the text of `adapter_config.json` where it is PEFT's; without, it is llama.cpp's GGUF.
+    ///
+    /// Errors: [`Error::Adapter`] where the file is broken, for another model or beyond what is supported.
+    pub async fn load_adapter<S: ByteSource>(&mut self, id: u32, source: &mut S, config: Option<&str>) -> Result<()> {
+        if self.adapters.contains_key(&id) {
+            return Err(Error::Adapter(format!("there is an adapter {id} already")));
+        }
+        let file = lora::read(source, config).await?;
+        let pairs = adapter::fit(file, self.backend.spec(), &self.tensors)?;
+        self.backend.load_adapter(id, &pairs)?;
+        self.adapters.insert(id, pairs);
+        Ok(())
+    }
+
+    /// Errors: [`Error::Adapter`] where there is none, or where the running request uses it.
+    pub fn unload_adapter(&mut self, id: u32) -> Result<()> {
+        self.check_adapter(id)?;
+        if self.active.iter().any(|active| active.0 == id) {
+            if self.run.is_some() {
+                return Err(Error::Adapter(format!("the running request uses adapter {id}; wait for its end")));
+            }
+            self.use_adapters(&[])?;
+        }
+        self.backend.unload_adapter(id);
+        self.adapters.remove(&id);
+        Ok(())
+    }
+
+    /// The adapters of what follows ([`Session::logits`]; a request brings its own). A change drops the running request and
+    /// the cache.
+    ///
+    /// Errors: [`Error::Adapter`] where one is not loaded or given twice.
+    pub fn use_adapters(&mut self, adapters: &[AdapterUse]) -> Result<()> {
+        let mut active: Vec<Active> = Vec::new();
+        for &AdapterUse { id, scale } in adapters {
+            self.check_adapter(id)?;
+            if active.iter().any(|active| active.0 == id) {
+                return Err(Error::Adapter(format!("{id} is given twice; add up the scales")));
+            }
+            active.push((id, scale));
+        }
+        active.retain(|active| active.1 != 0.0);
+        active.sort_by_key(|active| active.0);
+        if active != self.active {
+            self.abort();
+            self.backend.use_adapters(&active)?;
+            self.active = active;
+            self.cached.clear();
+        }
+        Ok(())
+    }
+
+    fn check_adapter(&self, id: u32) -> Result<()> {
+        match self.adapters.contains_key(&id) {
+            true => Ok(()),
+            false => Err(Error::Adapter(format!("there is no adapter {id}; load it first"))),
+        }
     }
 
     pub fn backend(&self) -> &B {
@@ -354,6 +427,7 @@ impl<B: Backend> Session<B> {
         if room == 0 {
             return Err(self.context_exceeded(tokens.len()));
         }
+        self.use_adapters(&options.adapters)?;
         // At least the last token of the prompt is run again: its logits are wanted.
         let reusable =
             if options.cache_prompt { common_prefix(&self.cached, &tokens).min(tokens.len() - 1) } else { 0 };

@@ -1,6 +1,7 @@
 //! The backend that a session was given, whichever it is.
 
 use super::cpu::CpuBackend;
+use super::lora::{Active, LowRank};
 #[cfg(feature = "webgpu")]
 use super::webgpu::WebGpuBackend;
 use super::{Backend, DecoderSpec, HeadRows, Memory, Sampled, Sampling, Slot, TensorShape};
@@ -125,6 +126,18 @@ impl Backend for AnyBackend {
 
     fn stop_sampling(&mut self) {
         on_either!(self, backend => backend.stop_sampling())
+    }
+
+    fn load_adapter(&mut self, id: u32, pairs: &[LowRank]) -> Result<()> {
+        on_either!(self, backend => backend.load_adapter(id, pairs))
+    }
+
+    fn unload_adapter(&mut self, id: u32) {
+        on_either!(self, backend => backend.unload_adapter(id))
+    }
+
+    fn use_adapters(&mut self, active: &[Active]) -> Result<()> {
+        on_either!(self, backend => backend.use_adapters(active))
     }
 
     fn dispatches_per_token(&self) -> usize {

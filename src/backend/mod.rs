@@ -10,6 +10,7 @@ pub mod any;
     clippy::needless_range_loop
 )]
 pub mod cpu;
+pub mod lora;
 pub mod rope;
 pub mod sampling;
 pub mod spec;
@@ -18,6 +19,7 @@ pub mod webgpu;
 
 use crate::formats::Format;
 use crate::{Error, Result};
+use lora::{Active, LowRank};
 pub use sampling::{Sampled, Sampling};
 pub use spec::DecoderSpec;
 
@@ -185,6 +187,27 @@ pub trait Backend {
 
     /// No more tokens are wanted; what was computed ahead is forgotten.
     fn stop_sampling(&mut self) {}
+
+    /// Takes an adapter in under a number that is free; its pairs fit the slots (`model/adapter.rs`).
+    ///
+    /// Errors: [`Error::Adapter`] where the backend has none, [`Error::OutOfMemory`].
+    fn load_adapter(&mut self, id: u32, pairs: &[LowRank]) -> Result<()> {
+        let _ = (id, pairs);
+        Err(Error::Adapter(format!("the backend {} takes none", self.name())))
+    }
+
+    /// Of an adapter that takes no part any more.
+    fn unload_adapter(&mut self, id: u32) {
+        let _ = id;
+    }
+
+    /// From the next batch on these adapters, all loaded, and no others add to the products.
+    fn use_adapters(&mut self, active: &[Active]) -> Result<()> {
+        match active {
+            [] => Ok(()),
+            [(id, _), ..] => Err(Error::Adapter(format!("{id} is not loaded"))),
+        }
+    }
 
     /// Dispatches of one token on a GPU.
     fn dispatches_per_token(&self) -> usize {

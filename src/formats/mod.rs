@@ -1,10 +1,12 @@
-//! Bytes to tensors: GGUF headers and the table of quantized formats.
+//! Bytes to tensors: GGUF headers, LoRA adapters and the table of quantized formats.
 
 pub mod gguf;
 mod header;
+pub mod lora;
 pub mod metadata;
 pub mod quant;
 mod reader;
+mod safetensors;
 mod sniff;
 
 pub use gguf::{Checkpoint, TensorInfo};

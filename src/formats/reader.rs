@@ -89,6 +89,15 @@ impl<'a, S: ByteSource> Reader<'a, S> {
         Ok(&self.piece[self.at - taken..self.at])
     }
 
+    /// Passes over what lies before `position`; it does not go back.
+    pub async fn skip_to(&mut self, position: u64, what: &impl Display) -> Result<()> {
+        while self.position() < position {
+            let left = position - self.position();
+            self.elements(1, left, what).await?;
+        }
+        Ok(())
+    }
+
     /// [`Error::Truncated`] when the file's known length cannot hold `n` bytes more.
     pub fn check(&self, n: u64, what: &impl Display) -> Result<()> {
         let end = self.position().saturating_add(n);

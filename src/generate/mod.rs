@@ -38,6 +38,20 @@ pub struct GenerateOptions {
     pub cache_prompt: bool,
     pub logprobs: bool,
     pub top_logprobs: usize,
+    /// Loaded LoRA adapters that take part, each once; they add up.
+    pub adapters: Vec<AdapterUse>,
+}
+
+/// An adapter, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct AdapterUse {
+    pub id: u32,
+    #[serde(default = "full_scale")]
+    pub scale: f32,
+}
+
+fn full_scale() -> f32 {
+    1.0
 }
 
 impl Default for GenerateOptions {
@@ -58,6 +72,7 @@ impl Default for GenerateOptions {
             cache_prompt: true,
             logprobs: false,
             top_logprobs: 0,
+            adapters: Vec::new(),
         }
     }
 }
@@ -94,6 +109,9 @@ impl GenerateOptions {
         within("presence_penalty", self.presence_penalty, -100.0, 100.0)?;
         within("frequency_penalty", self.frequency_penalty, -100.0, 100.0)?;
         within("top_logprobs", self.top_logprobs as f32, 0.0, MAX_TOP_LOGPROBS as f32)?;
+        for adapter in &self.adapters {
+            within("an adapter's scale", adapter.scale, -100.0, 100.0)?;
+        }
         for (&id, &bias) in &self.logit_bias {
             if id as usize >= vocab {
                 return Err(Error::BadRequest(format!("logit_bias: the model has no token {id}, only {vocab}")));

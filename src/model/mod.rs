@@ -1,5 +1,6 @@
 //! Spec + weights + the forward pass.
 
+pub mod adapter;
 pub mod arch;
 pub mod catalog;
 pub mod decoder;

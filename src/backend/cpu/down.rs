@@ -3,6 +3,7 @@
 use super::matrix::inputs;
 use super::{CpuBackend, loaded};
 use crate::Result;
+use crate::backend::LayerSlot;
 
 impl CpuBackend {
     pub(super) fn down_step(&mut self, layer: usize) -> Result<()> {
@@ -11,6 +12,7 @@ impl CpuBackend {
         let tokens = batch.tokens;
         batch.panel.fill(&batch.gate[..tokens * spec.ffn], tokens, spec.ffn, &inputs([&weights.down]))?;
         weights.down.product(0..spec.hidden, &mut batch.panel, &mut batch.hidden, spec.hidden);
+        self.adapters.add(layer, &batch.gate, tokens, [(LayerSlot::Down, &mut batch.hidden[..])])?;
         batch.add_to_residual(weights.post_ffn_norm.as_deref(), spec);
         Ok(())
     }

@@ -11,6 +11,7 @@ mod estimate;
 mod gate_up;
 mod head;
 pub mod kv_cache;
+mod lora;
 pub mod math;
 pub mod matrix;
 mod memory;
@@ -22,10 +23,12 @@ mod weights;
 
 use std::collections::HashMap;
 
+use super::lora::{Active, LowRank};
 use super::{Backend, DecoderSpec, HeadRows, Memory, RopeFactors, Slot};
 use crate::formats::Format;
 use crate::{Error, Result};
 use kv_cache::KvCache;
+use lora::Adapters;
 use memory::zeros;
 use panel::{Input, Panel};
 use rope::RopeTables;
@@ -47,6 +50,7 @@ pub struct CpuBackend {
     /// Those of `rope`.
     rope_factors: RopeFactors,
     batch: Batch,
+    adapters: Adapters,
 }
 
 /// The activations of one batch; all `[tokens, ...]`, rows contiguous.
@@ -84,6 +88,7 @@ impl CpuBackend {
             loading: HashMap::new(),
             weights: None,
             batch: Batch::default(),
+            adapters: Adapters::default(),
         }
     }
 
@@ -229,10 +234,23 @@ impl Backend for CpuBackend {
         Ok(&self.batch.logits)
     }
 
+    fn load_adapter(&mut self, id: u32, pairs: &[LowRank]) -> Result<()> {
+        self.adapters.load(id, pairs)
+    }
+
+    fn unload_adapter(&mut self, id: u32) {
+        self.adapters.unload(id);
+    }
+
+    fn use_adapters(&mut self, active: &[Active]) -> Result<()> {
+        self.adapters.activate(active)
+    }
+
     fn memory(&self) -> Memory {
         Memory {
             weights: self.weights.as_ref().map_or(0, Weights::bytes)
-                + self.loading.values().map(Loading::bytes).sum::<u64>(),
+                + self.loading.values().map(Loading::bytes).sum::<u64>()
+                + self.adapters.bytes(),
             kv_cache: self.cache.bytes(),
             scratch: self.batch.bytes(),
         }

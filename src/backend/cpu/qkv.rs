@@ -3,6 +3,7 @@
 use super::matrix::inputs;
 use super::{CpuBackend, loaded, math};
 use crate::Result;
+use crate::backend::LayerSlot::{Key, Query, Value};
 
 impl CpuBackend {
     pub(super) fn qkv_step(&mut self, layer: usize) -> Result<()> {
@@ -19,6 +20,13 @@ impl CpuBackend {
         weights.query.product(0..query_width, &mut batch.panel, &mut batch.query, query_width);
         weights.key.product(0..key_width, &mut batch.panel, &mut batch.key, key_width);
         weights.value.product(0..key_width, &mut batch.panel, &mut batch.value, key_width);
+
+        self.adapters.add(
+            layer,
+            &batch.hidden,
+            tokens,
+            [(Query, &mut batch.query[..]), (Key, &mut batch.key[..]), (Value, &mut batch.value[..])],
+        )?;
 
         let turns = self.rope.of(spec.layer_kinds[layer]);
         for t in 0..tokens {

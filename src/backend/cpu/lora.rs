@@ -1,0 +1,109 @@
+//! Adapters: after a product W x, and from the same inputs, scale * B (A x) is added.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::math;
+use super::matrix::Matrix;
+use super::memory::reserve;
+use super::panel::{Input, Panel};
+use crate::backend::LayerSlot;
+use crate::backend::lora::{Active, Factor, LowRank};
+use crate::{Error, Result};
+
+type Place = (usize, LayerSlot);
+
+struct Pair {
+    a: Matrix,
+    b: Matrix,
+    scale: f32,
+}
+
+#[derive(Default)]
+pub struct Adapters {
+    loaded: HashMap<u32, HashMap<Place, Arc<Pair>>>,
+    /// Of those that take part, with their scales.
+    active: HashMap<Place, Vec<(Arc<Pair>, f32)>>,
+    /// x and A x as the products read them.
+    inputs: Panel,
+    middle: Panel,
+    /// `[tokens, rank]`
+    low: Vec<f32>,
+    /// `[tokens, rows]`
+    delta: Vec<f32>,
+}
+
+fn matrix(factor: &Factor) -> Result<Matrix> {
+    let mut matrix = Matrix::new(factor.format, factor.rows, factor.cols)?;
+    matrix.upload(0, &factor.bytes)?;
+    Ok(matrix)
+}
+
+impl Adapters {
+    pub fn load(&mut self, id: u32, pairs: &[LowRank]) -> Result<()> {
+        let pair = |pair: &LowRank| {
+            let packed = Pair { a: matrix(&pair.a)?, b: matrix(&pair.b)?, scale: pair.scale };
+            Ok(((pair.layer, pair.slot), Arc::new(packed)))
+        };
+        self.loaded.insert(id, pairs.iter().map(pair).collect::<Result<_>>()?);
+        Ok(())
+    }
+
+    pub fn unload(&mut self, id: u32) {
+        self.loaded.remove(&id);
+    }
+
+    pub fn activate(&mut self, active: &[Active]) -> Result<()> {
+        let mut places: HashMap<Place, Vec<(Arc<Pair>, f32)>> = HashMap::new();
+        for &(id, scale) in active {
+            let pairs = self.loaded.get(&id).ok_or_else(|| Error::Adapter(format!("{id} is not loaded")))?;
+            for (&place, pair) in pairs {
+                places.entry(place).or_default().push((pair.clone(), scale * pair.scale));
+            }
+        }
+        self.active = places;
+        Ok(())
+    }
+
+    /// Adds to `outs`, each `[tokens, rows of its slot]`, what the active adapters make of `x`, `[tokens, cols]`.
+    pub fn add<const N: usize>(
+        &mut self,
+        layer: usize,
+        x: &[f32],
+        tokens: usize,
+        outs: [(LayerSlot, &mut [f32]); N],
+    ) -> Result<()> {
+        let mut filled = false;
+        for (slot, out) in outs {
+            for (Pair { a, b, .. }, scale) in
+                self.active.get(&(layer, slot)).into_iter().flatten().map(|(p, s)| (&**p, s))
+            {
+                if !filled {
+                    self.inputs.fill(&x[..tokens * a.cols], tokens, a.cols, &[Input::F32])?;
+                    filled = true;
+                }
+                let low = room(&mut self.low, tokens * a.rows)?;
+                a.product(0..a.rows, &mut self.inputs, low, a.rows);
+                math::scale(low, *scale);
+                self.middle.fill(low, tokens, a.rows, &[Input::F32])?;
+                let delta = room(&mut self.delta, tokens * b.rows)?;
+                b.product(0..b.rows, &mut self.middle, delta, b.rows);
+                math::add(&mut out[..tokens * b.rows], delta);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn bytes(&self) -> u64 {
+        let pairs = self.loaded.values().flat_map(|places| places.values());
+        pairs.map(|pair| pair.a.bytes() + pair.b.bytes()).sum()
+    }
+}
+
+fn room(values: &mut Vec<f32>, len: usize) -> Result<&mut [f32]> {
+    if values.len() < len {
+        reserve(values, len - values.len(), "an adapter's activations")?;
+        values.resize(len, 0.0);
+    }
+    Ok(&mut values[..len])
+}
