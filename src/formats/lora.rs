@@ -2,7 +2,7 @@
 //! of factors changes what a matrix W does to x: W x + scale * B (A x).
 
 use super::reader::Reader;
-use super::safetensors::{self, Entry};
+use super::safetensors::{self, Entry, InOrder};
 use super::{Checkpoint, Format, TensorInfo};
 use crate::source::ByteSource;
 use crate::{Error, Result};
@@ -213,9 +213,9 @@ struct PeftConfig {
     #[serde(default)]
     use_rslora: Option<bool>,
     #[serde(default)]
-    rank_pattern: Option<BTreeMap<String, usize>>,
+    rank_pattern: Option<InOrder<usize>>,
     #[serde(default)]
-    alpha_pattern: Option<BTreeMap<String, f32>>,
+    alpha_pattern: Option<InOrder<f32>>,
     #[serde(default)]
     use_dora: Option<bool>,
     #[serde(default)]
@@ -293,9 +293,9 @@ impl PeftConfig {
     }
 }
 
-/// PEFT matches `(.*\.)?(KEY)$`, with keys that are regular expressions; here they are names, dots escaped or not.
-fn by_pattern<T: Copy>(patterns: &Option<BTreeMap<String, T>>, option: &str, target: &str) -> Result<Option<T>> {
-    for (key, value) in patterns.iter().flatten() {
+/// The first of the keys that PEFT would match by `(.*\.)?(KEY)$`, with keys that are regular expressions; here they are names, dots escaped or not.
+fn by_pattern<T: Copy>(patterns: &Option<InOrder<T>>, option: &str, target: &str) -> Result<Option<T>> {
+    for (key, value) in patterns.iter().flat_map(|InOrder(all)| all) {
         let (anchored, name) = key.strip_prefix('^').map_or((false, key.as_str()), |name| (true, name));
         let name = name.strip_suffix('$').unwrap_or(name).replace("\\.", ".");
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {

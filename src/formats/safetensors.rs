@@ -6,8 +6,9 @@ use super::reader::Reader;
 use crate::source::ByteSource;
 use crate::{Error, Result};
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
+use std::marker::PhantomData;
 
 /// Far more than adapters of the largest models need (a tensor takes about 150 bytes).
 const LONGEST_HEADER: u64 = 16 << 20;
@@ -35,7 +36,7 @@ pub async fn read_header<S: ByteSource>(reader: &mut Reader<'_, S>) -> Result<Ve
     }
     let mut json = Vec::new();
     reader.append(length, &mut json, &what).await?;
-    let Listed(raw) = serde_json::from_slice(&json)
+    let InOrder::<Raw>(raw) = serde_json::from_slice(&json)
         .map_err(|error| Error::Adapter(format!("its safetensors header cannot be read: {error}")))?;
     let mut entries = raw.into_iter().map(|(name, raw)| entry(name, raw)).collect::<Result<Vec<_>>>()?;
     entries.sort_by_key(|entry| (entry.begin, entry.bytes));
@@ -62,32 +63,32 @@ struct Raw {
     data_offsets: (u64, u64),
 }
 
-/// All entries but the comments (`__metadata__`), doubles included.
-struct Listed(Vec<(String, Raw)>);
+/// An object's entries in their order, doubles included; comments (`__metadata__`) are passed over.
+pub struct InOrder<T>(pub Vec<(String, T)>);
 
-impl<'de> Deserialize<'de> for Listed {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for InOrder<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Listed;
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = InOrder<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                write!(f, "an object of tensors")
+                write!(f, "an object")
             }
 
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Listed, M::Error> {
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<InOrder<T>, M::Error> {
                 let mut all = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        map.next_value::<serde::de::IgnoredAny>()?;
+                        map.next_value::<IgnoredAny>()?;
                     } else {
                         all.push((name, map.next_value()?));
                     }
                 }
-                Ok(Listed(all))
+                Ok(InOrder(all))
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Entries(PhantomData))
     }
 }
 
