@@ -218,3 +218,34 @@ fn nobody_reading_on_is_no_error() {
     child.stderr.take().unwrap().read_to_string(&mut message).unwrap();
     assert!(child.wait().unwrap().success() && message.is_empty(), "{message}");
 }
+
+/// Adapters add to the model, in both forms and with their scales, and are named where they cannot be used.
+#[test]
+fn adapters_are_taken() {
+    let (model, lora) = (model("f32"), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/lora/f32"));
+    let logits = |args: &[&str]| {
+        let out = temporary("adapted.logits");
+        let fixed = ["logits", &model, "--tokens", "1,44,301", "--out", out.to_str().unwrap()];
+        assert_eq!(stdout(&[&fixed, args].concat(), ""), "");
+        let bytes = std::fs::read(out).unwrap();
+        bytes.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect::<Vec<f32>>()
+    };
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+    let (folder, gguf) = (format!("{lora}/all"), format!("{lora}/all.gguf"));
+    let (weights, some) = (format!("{lora}/all/adapter_model.safetensors"), format!("{lora}/some.gguf"));
+    let (base, adapted) = (logits(&[]), logits(&["--lora", &folder]));
+    assert!(!close(&base, &adapted));
+    assert!(close(&adapted, &logits(&["--lora", &gguf])) && close(&adapted, &logits(&["--lora", &weights])));
+    assert!(close(&base, &logits(&["--lora", &folder, "--lora-scale", "0"])));
+    assert!(close(&base, &logits(&["--lora", &folder, "--lora", &gguf, "--lora-scale", "1", "--lora-scale", "-1"])));
+    assert!(!close(&adapted, &logits(&["--lora", &folder, "--lora", &some])));
+
+    let run = ["run", &model, "--prompt", "the day", "--max-tokens", "12", "--temperature", "0", "--ignore-eos"];
+    assert_ne!(stdout(&run, ""), stdout(&[&run[..], &["--lora", &folder]].concat(), ""));
+    let refused = |args: &[&str], words: &[&str]| assert_fails(&[&run[..], args].concat(), "", words);
+    refused(&["--lora", &model], &[&model, "general.type is missing"]);
+    refused(&["--lora", lora], &["adapter_config.json"]);
+    refused(&["--lora-scale", "2"], &["1 --lora-scale", "0 --lora"]);
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/lora/q4_0/all");
+    refused(&["--lora", other], &["q4_0/all", "load the model it was trained for"]);
+}

@@ -65,6 +65,7 @@ pub fn main(options: &Options) -> Result<()> {
         temperature: 0.0,
         ignore_eos: true,
         cache_prompt: false,
+        adapters: options.model.adapters.uses(),
         ..GenerateOptions::default()
     };
     let mut runs: Vec<Stats> = Vec::new();

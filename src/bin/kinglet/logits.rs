@@ -19,6 +19,7 @@ pub struct Options {
 
 pub fn main(options: &Options) -> Result<()> {
     let mut session = options.model.load()?;
+    session.use_adapters(&options.model.adapters.uses())?;
     let failed = |error: std::io::Error| Error::BadRequest(format!("{}: {error}", options.out.display()));
     let mut out = BufWriter::new(File::create(&options.out).map_err(failed)?);
     pollster::block_on(session.logits(&options.tokens, |logits| {

@@ -1,5 +1,6 @@
 //! The native command line.
 
+mod adapters;
 mod bench;
 mod inspect;
 mod logits;
@@ -57,6 +58,8 @@ struct ModelOptions {
     /// Tokens of prompt and answer together [default: the model's, at most 4096]
     #[arg(long)]
     context_length: Option<usize>,
+    #[command(flatten)]
+    adapters: adapters::AdapterOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,7 +92,10 @@ impl ModelOptions {
             #[cfg(not(feature = "webgpu"))]
             Backend::Webgpu => Err(Error::NoWebGpu("this build has none".into())),
         };
-        pollster::block_on(Session::load_on(backend, &mut open_model(&self.model)?, options, |_, _| {}))
+        let model = &mut open_model(&self.model)?;
+        let mut session = pollster::block_on(Session::load_on(backend, model, options, |_, _| {}))?;
+        self.adapters.load(&mut session)?;
+        Ok(session)
     }
 }
 

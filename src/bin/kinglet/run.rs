@@ -94,6 +94,7 @@ impl Options {
             seed: self.seed,
             stop: self.stop.clone(),
             ignore_eos: self.ignore_eos,
+            adapters: self.model.adapters.uses(),
             ..default
         };
         let message = Message { role: "user".into(), content: self.prompt.clone().into(), rest: Default::default() };
