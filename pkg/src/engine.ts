@@ -1,11 +1,12 @@
 // The engine: one worker, one queue. Requests run one after the other; a crash costs the pending ones, not the engine.
 
+import { Adapters } from "./adapters.js";
 import { aborted, badRequest, KingletError } from "./errors.js";
 import { createChat, createCompletions } from "./chat.js";
 import { Host } from "./host.js";
 import { resolveModel, type Model } from "./model.js";
 import type { EngineRequest, Finish, FromWorker, Token } from "./protocol.js";
-import type { Engine, EngineInfo, EngineOptions, MemoryUse, Stats } from "./types.js";
+import type { AdapterOptions, AdapterSource, Engine, EngineInfo, EngineOptions, MemoryUse, Stats } from "./types.js";
 
 /** What a run tells whoever asked for it. After `onEnd` or `onError` nothing follows. */
 export interface RunListener {
@@ -54,6 +55,9 @@ class QueuedEngine implements Engine, Runner {
   readonly chat = { completions: { create: createChat(this) } };
   readonly completions = { create: createCompletions(this) };
   #host: Host | undefined;
+  #adapters = new Adapters(() => this.#running());
+  /** The host's model and adapters are loaded. */
+  #ready: Promise<void> = Promise.resolve();
   #disposed = false;
   #queue: Job[] = [];
   #current: Job | undefined;
@@ -94,22 +98,25 @@ class QueuedEngine implements Engine, Runner {
 
   async tokenize(text: string): Promise<number[]> {
     if (typeof text !== "string") throw badRequest("text", "must be a string");
-    return (await (await this.#running()).call("tokenize", text)) as number[];
+    return (await (await this.#running()).call({ method: "tokenize", argument: text })) as number[];
   }
 
   async detokenize(ids: readonly number[]): Promise<string> {
     const { vocabulary } = this.info;
     const known = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < vocabulary;
     if (!Array.isArray(ids) || !ids.every(known)) throw badRequest("ids", `must be a list of token ids from 0 to ${vocabulary - 1}`);
-    return (await (await this.#running()).call("detokenize", [...ids])) as string;
+    return (await (await this.#running()).call({ method: "detokenize", argument: [...ids] })) as string;
   }
+
+  loadAdapter = (source: AdapterSource, options: AdapterOptions = {}): Promise<number> => this.#adapters.load(source, options);
+  unloadAdapter = (id: number): Promise<void> => this.#adapters.unload(id);
 
   stats(): Stats | undefined {
     return this.#stats && { ...this.#stats };
   }
 
   async memory(): Promise<MemoryUse> {
-    return (await (await this.#running()).call("memory")) as MemoryUse;
+    return (await (await this.#running()).call({ method: "memory" })) as MemoryUse;
   }
 
   async dispose(): Promise<void> {
@@ -132,24 +139,23 @@ class QueuedEngine implements Engine, Runner {
         this.options.onEvent?.({ type: "engine-crashed", error });
       },
     });
+    this.#ready = host.info.then(() => this.#adapters.restore(host));
+    this.#ready.catch(() => {}); // told to whoever waits for it
     return (this.#host = host);
   }
 
   /** The worker, a fresh one after a crash. */
   async #running(): Promise<Host> {
     if (this.#disposed) throw disposed();
-    if (this.#host) {
-      await this.#host.info;
-      return this.#host;
-    }
-    const host = this.#start();
+    const running = this.#host;
+    const host = running ?? this.#start();
     try {
-      await host.info;
+      await this.#ready;
     } catch (e) {
-      if (this.#host === host) this.#host = undefined;
+      if (this.#host === host && !running) this.#host = undefined;
       throw e;
     }
-    this.options.onEvent?.({ type: "engine-restarted" });
+    if (!running) this.options.onEvent?.({ type: "engine-restarted" });
     return host;
   }
 

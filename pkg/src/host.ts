@@ -1,9 +1,9 @@
 // The page's end of one worker: starts it, sends, and tells a crash from an answer.
 
 import { KingletError, type ErrorData } from "./errors.js";
-import type { FromWorker, ToWorker, WasmUrls } from "./protocol.js";
+import type { Call, FromWorker, Reply, ToWorker, WasmUrls } from "./protocol.js";
 import { resolveUrl, type Model } from "./model.js";
-import type { EngineEvent, EngineInfo, EngineOptions, MemoryUse, Progress } from "./types.js";
+import type { EngineEvent, EngineInfo, EngineOptions, Progress } from "./types.js";
 
 export interface HostEvents {
   onProgress(progress: Progress): void;
@@ -15,8 +15,6 @@ export interface HostEvents {
   /** The wasm trapped or the worker died; the host is closed. */
   onCrash(error: KingletError): void;
 }
-
-type Reply = number[] | string | MemoryUse;
 
 export class Host {
   readonly info: Promise<EngineInfo>;
@@ -45,16 +43,16 @@ export class Host {
     this.#worker.postMessage(load, transfer);
   }
 
-  send(message: ToWorker): void {
-    if (!this.#closed) this.#worker.postMessage(message);
+  send(message: ToWorker, transfer: Transferable[] = []): void {
+    if (!this.#closed) this.#worker.postMessage(message, transfer);
   }
 
-  call(method: "tokenize" | "detokenize" | "memory", argument?: string | number[]): Promise<Reply> {
+  call(call: Call, transfer?: Transferable[]): Promise<Reply> {
     if (this.#closed) return Promise.reject(this.#closed);
     const id = this.#nextCall++;
     return new Promise((resolve, reject) => {
       this.#calls.set(id, { resolve, reject });
-      this.send({ type: "call", id, method, argument });
+      this.send({ type: "call", id, call }, transfer);
     });
   }
 

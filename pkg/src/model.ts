@@ -56,18 +56,18 @@ function listFiles(model: EngineOptions["model"]): Resolved[] {
   if (model instanceof ReadableStream) return [model];
   if (Array.isArray(model)) {
     if (model.length === 0) throw badRequest("model", "is an empty list; give the parts of the split file in order");
-    return model.map(resolveFile);
+    return model.map((file) => resolveFile(file as ModelFile, "model"));
   }
-  const file = resolveFile(model as ModelFile);
+  const file = resolveFile(model as ModelFile, "model");
   return file instanceof URL ? expandSplit(file) : [file];
 }
 
-function resolveFile(file: ModelFile): URL | Blob | Uint8Array {
-  if (typeof file === "string" || file instanceof URL) return resolveUrl(file, "model");
+export function resolveFile(file: ModelFile, option: string): URL | Blob | Uint8Array {
+  if (typeof file === "string" || file instanceof URL) return resolveUrl(file, option);
   if (file instanceof Blob) return file;
   if (file instanceof ArrayBuffer) return new Uint8Array(file);
   if (ArrayBuffer.isView(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
-  throw badRequest("model", "must be a URL, a File or Blob, an ArrayBuffer or a ReadableStream of bytes");
+  throw badRequest(option, `must be a URL, a File or Blob, ${option === "model" ? "an ArrayBuffer or a ReadableStream of bytes" : "or an ArrayBuffer"}`);
 }
 
 /** Relative addresses are relative to the page, as in `fetch`. */

@@ -34,6 +34,8 @@ export interface SamplingOptions {
   ignore_eos?: boolean | null;
   /** Reuse the work done for the prompt's beginning. Default true. */
   cache_prompt?: boolean | null;
+  /** Loaded adapters that take part, each with its scale (default 1, 0 is off); several add up. */
+  adapters?: { id: number; scale?: number }[] | null;
   stream_options?: { include_usage?: boolean } | null;
   /** Ignored: the engine has one model. */
   model?: string;

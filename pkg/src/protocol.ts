@@ -37,6 +37,23 @@ export interface EngineRequest {
   options: Record<string, unknown> & { logprobs?: boolean };
 }
 
+/** An adapter on its way into the wasm. */
+export interface AdapterData {
+  id: number;
+  weights: ArrayBuffer;
+  config?: string;
+}
+
+export type Call =
+  | { method: "tokenize"; argument: string }
+  | { method: "detokenize"; argument: number[] }
+  | { method: "memory" }
+  | { method: "loadAdapter"; argument: AdapterData }
+  | { method: "unloadAdapter"; argument: number };
+
+/** What a call may bring back. */
+export type Reply = number[] | string | MemoryUse | null;
+
 export type ToWorker =
   | { type: "load"; parts: Part[]; wasm: WasmUrls; contextLength?: number; kvCache?: EngineOptions["kvCache"]; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
   /** Instead of "load", in a worker of its own: what the header says. */
@@ -46,7 +63,7 @@ export type ToWorker =
   | { type: "unreadable"; error: ErrorData }
   | { type: "run"; id: number; request: EngineRequest }
   | { type: "abort"; id: number }
-  | { type: "call"; id: number; method: "tokenize" | "detokenize" | "memory"; argument?: string | number[] }
+  | { type: "call"; id: number; call: Call }
   /** For tests: a real trap, wherever the worker happens to be. */
   | { type: "trap" };
 
@@ -98,5 +115,5 @@ export type FromWorker =
   | { type: "aborted"; id: number; stats?: Stats }
   /** `lost`: its model is gone with the GPU, and no other request can be answered. */
   | { type: "rejected"; id: number; error: ErrorData; lost: boolean }
-  | { type: "result"; id: number; value: number[] | string | MemoryUse }
+  | { type: "result"; id: number; value: Reply }
   | { type: "refused"; id: number; error: ErrorData };

@@ -49,14 +49,13 @@ const REFUSED: Record<string, (value: unknown) => boolean> = {
   tool_choice: (v) => v === "none" || v === "auto",
   response_format: (v) => (v as { type?: unknown }).type === "text",
   modalities: (v) => Array.isArray(v) && v.every((m) => m === "text"),
-  adapters: (v) => Array.isArray(v) && v.length === 0,
 };
 
 const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh"];
 
 /** Handled below, or OpenAI's bookkeeping that means nothing on a device. */
 const KNOWN = new Set([
-  ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs",
+  ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs", "adapters",
   "max_completion_tokens", "model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
 ]);
 
@@ -127,6 +126,7 @@ function checkCommon(body: ChatRequest | CompletionRequest): Checked {
   }
   if (set(body.stop)) options.stop = checkStop(body.stop);
   if (set(body.logit_bias)) options.logit_bias = checkBias(body.logit_bias);
+  if (set(body.adapters)) options.adapters = checkAdapters(body.adapters);
   for (const [name, check] of [["stream", boolean], ["stream_options", object]] as const) {
     const problem = set(body[name]) ? check(body[name]) : undefined;
     if (problem) throw badRequest(name, problem);
@@ -155,6 +155,18 @@ function checkBias(bias: unknown): Record<string, number> {
     throw badRequest("logit_bias", "must map token ids to numbers from -100 to 100");
   }
   return bias as Record<string, number>;
+}
+
+function checkAdapters(adapters: unknown): { id: number; scale: number }[] {
+  if (!Array.isArray(adapters)) throw badRequest("adapters", "must be a list of { id, scale }");
+  return adapters.map((adapter: { id?: unknown; scale?: unknown } | null, i) => {
+    const { id, scale = 1 } = adapter ?? {};
+    const problem = integer(0, 2 ** 32 - 1)(id);
+    if (problem) throw badRequest(`adapters[${i}].id`, `${problem}, which loadAdapter gave`);
+    const wrong = range(-100, 100)(scale);
+    if (wrong) throw badRequest(`adapters[${i}].scale`, wrong);
+    return { id: id as number, scale: scale as number };
+  });
 }
 
 const ROLES = new Set(["system", "developer", "user", "assistant", "tool"]);

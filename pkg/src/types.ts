@@ -10,6 +10,15 @@ export type * from "./openai.js";
 /** One file, or the address of one. Bytes are read in place, never transferred or detached; leave them unchanged. */
 export type ModelFile = string | URL | Blob | ArrayBuffer | ArrayBufferView;
 
+/** A GGUF adapter of llama.cpp; or what PEFT writes, adapter_model.safetensors and adapter_config.json (or the object in it). */
+export type AdapterSource = ModelFile | { weights: ModelFile; config: ModelFile | object };
+
+export interface AdapterOptions {
+  /** For the download, as for the model's. */
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
 export interface EngineOptions {
   /**
    * Default: the small model that comes with the package. A URL of one part of a split file (`-00001-of-00003.gguf`)
@@ -134,6 +143,13 @@ export interface Engine {
   readonly completions: { create: Create<CompletionRequest, Completion, Completion> };
   tokenize(text: string): Promise<number[]>;
   detokenize(ids: readonly number[]): Promise<string>;
+  /**
+   * Reads a LoRA adapter for this model; requests name it in `adapters`. It survives a crash and a change of backend.
+   * Rejects with BAD_ADAPTER where it is broken, for another model, or more than a plain LoRA.
+   */
+  loadAdapter(source: AdapterSource, options?: AdapterOptions): Promise<number>;
+  /** Rejects with BAD_ADAPTER while a request uses it. */
+  unloadAdapter(id: number): Promise<void>;
   /** `undefined` before the first run. */
   stats(): Stats | undefined;
   memory(): Promise<MemoryUse>;

@@ -3,10 +3,9 @@
 import { errorData, KingletError } from "./errors.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
-import type { EngineRequest, FromWorker, Inspected, Part, ToWorker, Token } from "./protocol.js";
+import type { Call, EngineRequest, FromWorker, Inspected, Part, Reply, ToWorker, Token } from "./protocol.js";
 import type { MemoryUse, Stats } from "./types.js";
 
-type Call = Extract<ToWorker, { type: "call" }>;
 type Step =
   | { type: "prefill" }
   | { type: "token"; id: number; text: string; reasoning?: string; signals: Token["signals"]; topLogprobs: { id: number; logprob: number }[]; special: boolean }
@@ -182,9 +181,9 @@ function spell(id: number): { token: string; bytes: number[] } {
 }
 
 /** Answers a small question; false, so that a filter drops it. */
-function serve({ id, method, argument }: Call): false {
+function serve({ id, call }: Extract<ToWorker, { type: "call" }>): false {
   try {
-    send({ type: "result", id, value: answer(method, argument) });
+    send({ type: "result", id, value: answer(call) });
   } catch (e) {
     const error = errorData(e);
     if (error) send({ type: "refused", id, error });
@@ -193,14 +192,22 @@ function serve({ id, method, argument }: Call): false {
   return false;
 }
 
-function answer(method: Call["method"], argument: Call["argument"]): number[] | string | MemoryUse {
-  switch (method) {
+function answer(call: Call): Reply {
+  switch (call.method) {
     case "tokenize":
-      return Array.from(engine.tokenize(argument as string));
+      return Array.from(engine.tokenize(call.argument));
     case "detokenize":
-      return engine.detokenize(Uint32Array.from(argument as number[]));
+      return engine.detokenize(Uint32Array.from(call.argument));
     case "memory":
       return { heap: loader.wasm.memory.buffer.byteLength, ...(engine.memory() as Omit<MemoryUse, "heap">) };
+    case "loadAdapter": {
+      const { id, weights, config } = call.argument;
+      engine.load_adapter(id, new Uint8Array(weights), config);
+      return null;
+    }
+    case "unloadAdapter":
+      engine.unload_adapter(call.argument);
+      return null;
   }
 }
 

@@ -6,8 +6,10 @@ use crate::backend::webgpu::WebGpuBackend;
 use crate::formats::Checkpoint;
 use crate::model::inspect::Question;
 use crate::session::{Request, Session};
-use crate::source::{JsSource, WebSource};
+use crate::source::{JsSource, MemorySource, WebSource};
 use js_sys::Function;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -91,6 +93,20 @@ impl Engine {
     /// The stats of the run that was ended, if one was.
     pub fn abort(&mut self) -> JsValue {
         self.session.abort().map_or(JsValue::UNDEFINED, |stats| to_js(&stats))
+    }
+
+    /// See [`Session::load_adapter`]. Between two steps only.
+    pub fn load_adapter(&mut self, id: u32, weights: Vec<u8>, config: Option<String>) -> Result<(), JsValue> {
+        let mut source = MemorySource(weights);
+        let load = pin!(self.session.load_adapter(id, &mut source, config.as_deref()));
+        match load.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(loaded) => loaded.map_err(to_error),
+            Poll::Pending => unreachable!("memory is read at once"),
+        }
+    }
+
+    pub fn unload_adapter(&mut self, id: u32) -> Result<(), JsValue> {
+        self.session.unload_adapter(id).map_err(to_error)
     }
 
     pub fn tokenize(&self, text: &str) -> Vec<u32> {
