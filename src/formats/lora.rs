@@ -7,7 +7,7 @@ use super::{Checkpoint, Format, TensorInfo};
 use crate::source::ByteSource;
 use crate::{Error, Result};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Whose names the targets are.
@@ -227,7 +227,12 @@ struct PeftConfig {
     init_lora_weights: Option<Value>,
     alora_invocation_tokens: Option<Value>,
     trainable_token_indices: Option<Value>,
+    target_parameters: Option<Value>,
+    layer_replication: Option<Value>,
     megatron_config: Option<Value>,
+    arrow_config: Option<Value>,
+    kasa_config: Option<Value>,
+    use_bdlora: Option<Value>,
 }
 
 fn unsupported(what: &str) -> Error {
@@ -259,9 +264,15 @@ impl PeftConfig {
         for (given, what) in [
             (&config.alora_invocation_tokens, "activated LoRA (alora_invocation_tokens)"),
             (&config.trainable_token_indices, "training tokens (trainable_token_indices)"),
+            (&config.target_parameters, "training experts (target_parameters)"),
+            (&config.layer_replication, "replicating layers (layer_replication)"),
             (&config.megatron_config, "Megatron's layout (megatron_config)"),
+            (&config.arrow_config, "Arrow (arrow_config)"),
+            (&config.kasa_config, "KaSA (kasa_config)"),
+            (&config.use_bdlora, "block-diagonal LoRA (use_bdlora)"),
         ] {
-            if given.is_some() {
+            let unset = [json!(false), json!([]), json!({})];
+            if given.as_ref().is_some_and(|given| !unset.contains(given)) {
                 return Err(unsupported(what));
             }
         }
