@@ -4,6 +4,10 @@
 #import shared/normed
 #import shared/activation
 @group(0) @binding(5) var<storage, read_write> gated: array<f32>;
+#ifdef LORA
+// What adapters add to (gate, up), as halves.
+@group(0) @binding(8) var<storage, read> deltas: array<u32>;
+#endif
 
 #ifdef SEGMENT2
 var<private> gates: vec4f;
@@ -14,15 +18,15 @@ fn emit(row: u32, rows: u32, sums: vec4f) {
         return;
     }
     for (var i = 0u; i < rows; i += 1u) {
-        gated[row - k_FIRST + i] = activation(gates[i]) * sums[i];
+        gated[row - k_FIRST + i] = combined(row - k_FIRST + i, gates[i], sums[i]);
     }
 }
 #else
 fn emit(row: u32, rows: u32, sums: vec4f) {
-    gated[row / 2u] = activation(sums.x) * sums.y;
+    gated[row / 2u] = combined(row / 2u, sums.x, sums.y);
 #ifdef RPG4
     if (rows > 2u) {
-        gated[row / 2u + 1u] = activation(sums.z) * sums.w;
+        gated[row / 2u + 1u] = combined(row / 2u + 1u, sums.z, sums.w);
     }
 #endif
 }

@@ -16,6 +16,10 @@
 #endif
 // [token][STRIDE]
 @group(0) @binding(5) var<storage, read_write> outputs: array<f32>;
+#ifdef LORA
+// What adapters add to (gate, up), as halves.
+@group(0) @binding(6) var<storage, read> deltas: array<u32>;
+#endif
 #import @q
 
 const ROWS: u32 = 64u;
@@ -48,10 +52,10 @@ fn emit(token: u32, row: u32, sums: vec4f) {
 #ifdef GATED
     let at = token * STRIDE + row / 2u;
     if (row < q_ROWS) {
-        outputs[at] = activation(values.x) * values.y;
+        outputs[at] = combined(at, values.x, values.y);
     }
     if (row + 2u < q_ROWS) {
-        outputs[at + 1u] = activation(values.z) * values.w;
+        outputs[at + 1u] = combined(at + 1u, values.z, values.w);
     }
 #else
     let at = token * STRIDE + OUT_FIRST + row;
@@ -62,7 +66,7 @@ fn emit(token: u32, row: u32, sums: vec4f) {
 #else
 #ifdef GATING
             // The up product; the gate's is there.
-            outputs[at + i] = activation(outputs[at + i]) * values[i];
+            outputs[at + i] = combined(at + i, outputs[at + i], values[i]);
 #else
             outputs[at + i] = values[i];
 #endif

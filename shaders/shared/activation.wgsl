@@ -9,3 +9,13 @@ fn activation(x: f32) -> f32 {
     return x / (1.0 + exp(-x));
 }
 #endif
+
+// The element at `i` of the feed-forward block.
+fn combined(i: u32, gate: f32, up: f32) -> f32 {
+#ifdef LORA
+    let delta = unpack2x16float(deltas[i]);
+    return activation(gate + delta.x) * (up + delta.y);
+#else
+    return activation(gate) * up;
+#endif
+}

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor as Candle};
+use kinglet::backend::lora::{Factor, LowRank};
 use kinglet::backend::spec::*;
 use kinglet::backend::{Backend, LayerSlot, RopeFactors, Slot, TensorShape};
 use kinglet::formats::Format;
@@ -198,6 +199,46 @@ impl Model {
     /// All matrices are floats.
     pub fn is_float(&self) -> bool {
         self.tensors.values().all(|tensor| tensor.format.block_len() == 1)
+    }
+
+    /// An adapter of all matrices of the layers but every `but`-th, whose ranks differ.
+    pub fn adapter(&self, most_ranks: usize, but: usize, seed: u64) -> Vec<LowRank> {
+        use LayerSlot::*;
+        let mut rng = SplitMix64(seed);
+        let mut factor = |rows: usize, cols: usize, spread: f32| {
+            let size = spread / (cols as f32).sqrt();
+            let value = |_| (size * (2.0 * rng.unit() as f32 - 1.0)).to_le_bytes();
+            Factor { format: Format::F32, rows, cols, bytes: (0..rows * cols).flat_map(value).collect() }
+        };
+        let mut pairs = Vec::new();
+        for layer in 0..self.spec.layers {
+            for slot in [Query, Key, Value, AttentionOutput, Gate, Up, Down] {
+                let tensor = &self.tensors[&Slot::Layer(layer, slot)];
+                let rank = 1 + (7 * pairs.len() + layer) % most_ranks;
+                let (a, b) = (factor(rank, tensor.cols, 2.0), factor(tensor.rows(), rank, 0.8));
+                pairs.push(LowRank { layer, slot, a, b, scale: 0.75 });
+            }
+        }
+        let mut count = 0;
+        pairs.retain(|_| {
+            count += 1;
+            count % but != 0
+        });
+        pairs
+    }
+
+    /// With the adapter's product in its floats; for the definitions only.
+    pub fn merge(&mut self, pairs: &[LowRank], scale: f32) {
+        for LowRank { layer, slot, a, b, scale: own } in pairs {
+            let tensor = self.tensors.get_mut(&Slot::Layer(*layer, *slot)).unwrap();
+            let (rank, x, y) = (a.rows, a.values(), b.values());
+            for (r, row) in tensor.values.chunks_mut(tensor.cols).enumerate() {
+                for (c, value) in row.iter_mut().enumerate() {
+                    let inner = |i: usize| f64::from(y[r * rank + i]) * f64::from(x[i * tensor.cols + c]);
+                    *value += (f64::from(scale * own) * (0..rank).map(inner).sum::<f64>()) as f32;
+                }
+            }
+        }
     }
 
     pub fn load<B: Backend>(&self, mut backend: B) -> B {

@@ -8,6 +8,7 @@ mod buffers;
 pub mod device;
 mod estimate;
 mod kv_cache;
+mod lora;
 mod pace;
 mod pipelines;
 mod plan;
@@ -20,6 +21,7 @@ mod tune;
 mod weights;
 pub mod wgsl;
 
+use super::lora::{Active, LowRank};
 use super::spec::Rope;
 use super::{Backend, DecoderSpec, HeadRows, Memory, RopeFactors, Sampled, Sampling, Slot, TensorShape};
 use crate::formats::Format;
@@ -28,6 +30,7 @@ use buffers::Buffers;
 pub use device::{Counts, Gpu, GpuOptions};
 pub use estimate::{Room, estimate};
 use kv_cache::KvCache;
+use lora::Adapters;
 use pace::Pace;
 use pipelines::{Dispatch, Pipelines};
 pub use plan::supported;
@@ -44,6 +47,7 @@ pub struct WebGpuBackend {
     pipelines: Pipelines,
     /// There after `prepare`.
     model: Option<Model>,
+    adapters: Adapters,
     /// Until `finish`.
     self_test: Option<SelfTest>,
     /// Those of the turns on the device.
@@ -97,6 +101,7 @@ impl WebGpuBackend {
             gpu,
             pipelines: Pipelines::default(),
             model: None,
+            adapters: Adapters::default(),
             rope_factors: RopeFactors::Short,
             recording: Vec::new(),
             batch: Batch::default(),
@@ -137,7 +142,7 @@ impl WebGpuBackend {
         let (gpu, spec) = (&self.gpu, &self.spec);
         let model = self.model.as_mut().ok_or_else(not_loaded)?;
         model.make_turns(gpu, spec, self.rope_factors)?;
-        model.rebind(gpu, spec, &mut self.pipelines);
+        model.rebind(gpu, spec, &mut self.pipelines, &self.adapters);
         Ok(())
     }
 
@@ -145,12 +150,12 @@ impl WebGpuBackend {
     fn record_layer(
         &mut self,
         layer: usize,
-        one: impl FnOnce(&LayerPlan) -> &Dispatch,
+        one: impl FnOnce(&LayerPlan) -> &[Dispatch],
         several: impl FnOnce(&LayerBatch) -> &[Batched],
     ) -> Result<()> {
         let tokens = self.batch.tokens;
         if tokens == 1 {
-            return self.record_one(|plan| one(&plan.layers[layer]));
+            return self.record(|plan| one(&plan.layers[layer]));
         }
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
         self.recording.extend(several(&model.batch[layer]).iter().map(|batched| batched.of(tokens)));
@@ -161,7 +166,8 @@ impl WebGpuBackend {
     async fn all_logits(&mut self) -> Result<()> {
         let (gpu, spec, Batch { start, tokens, .. }) = (&self.gpu, &self.spec, self.batch);
         let Model { weights, buffers, cache, all_rows, .. } = self.model.as_mut().ok_or_else(not_loaded)?;
-        let mut planner = Planner { gpu, pipelines: &mut self.pipelines, spec, weights, buffers, cache };
+        let (pipelines, adapters) = (&mut self.pipelines, &self.adapters);
+        let mut planner = Planner { gpu, pipelines, spec, weights, buffers, cache, adapters };
         let all_rows = match all_rows {
             Some(made) => made,
             none => none.insert(planner.all_rows()?),
@@ -180,7 +186,8 @@ impl WebGpuBackend {
 
     fn planner(&mut self) -> Result<Planner<'_>> {
         let Model { weights, buffers, cache, .. } = self.model.as_ref().ok_or_else(not_loaded)?;
-        Ok(Planner { gpu: &self.gpu, pipelines: &mut self.pipelines, spec: &self.spec, weights, buffers, cache })
+        let (gpu, pipelines, spec, adapters) = (&self.gpu, &mut self.pipelines, &self.spec, &self.adapters);
+        Ok(Planner { gpu, pipelines, spec, weights, buffers, cache, adapters })
     }
 
     /// The first layer of each mix of formats.
@@ -200,14 +207,18 @@ impl WebGpuBackend {
         &self.gpu.tuning
     }
 
+    fn remake_plans(&mut self) -> Result<()> {
+        let mut planner = self.planner()?;
+        let (plan, batch) = (planner.plan()?, planner.batch());
+        let model = self.model_mut()?;
+        (model.plan, model.batch) = (plan, batch);
+        Ok(())
+    }
+
     fn record(&mut self, dispatches: impl FnOnce(&Plan) -> &[Dispatch]) -> Result<()> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
         self.recording.extend_from_slice(dispatches(&model.plan));
         Ok(())
-    }
-
-    fn record_one(&mut self, dispatch: impl FnOnce(&Plan) -> &Dispatch) -> Result<()> {
-        self.record(|plan| std::slice::from_ref(dispatch(plan)))
     }
 
     /// Submits what was recorded.
@@ -266,9 +277,9 @@ impl WebGpuBackend {
 
 impl Model {
     /// Makes anew what holds the cache's buffers.
-    fn rebind(&mut self, gpu: &Gpu, spec: &DecoderSpec, pipelines: &mut Pipelines) {
+    fn rebind(&mut self, gpu: &Gpu, spec: &DecoderSpec, pipelines: &mut Pipelines, adapters: &Adapters) {
         let Model { weights, buffers, cache, plan, batch, .. } = self;
-        let mut planner = Planner { gpu, pipelines, spec, weights, buffers, cache };
+        let mut planner = Planner { gpu, pipelines, spec, weights, buffers, cache, adapters };
         for (layer, (one, several)) in plan.layers.iter_mut().zip(batch).enumerate() {
             one.attention = planner.attention(layer);
             planner.rebind_batch(layer, several);
@@ -324,8 +335,9 @@ impl Backend for WebGpuBackend {
         let weights = GpuWeights::new(gpu, spec, tensors)?;
         let buffers = Buffers::new(gpu, spec)?;
         let cache = KvCache::new(gpu, spec)?;
+        let (pipelines, adapters) = (&mut self.pipelines, &self.adapters);
         let mut planner =
-            Planner { gpu, pipelines: &mut self.pipelines, spec, weights: &weights, buffers: &buffers, cache: &cache };
+            Planner { gpu, pipelines, spec, weights: &weights, buffers: &buffers, cache: &cache, adapters };
         let (plan, batch) = (planner.plan()?, planner.batch());
         let pace = Pace::new(buffers.room);
         let sampler = Sampler::new(&mut planner)?;
@@ -358,10 +370,7 @@ impl Backend for WebGpuBackend {
             self.gpu.tuning = tuning;
         }
         // The turns are new, and the variants may be.
-        let mut planner = self.planner()?;
-        let (plan, batch) = (planner.plan()?, planner.batch());
-        let model = self.model_mut()?;
-        (model.plan, model.batch) = (plan, batch);
+        self.remake_plans()?;
         self.gpu.settle().await?;
         if let Some(test) = self.self_test.take() {
             test.run(self).await?;
@@ -405,7 +414,7 @@ impl Backend for WebGpuBackend {
 
     fn attention(&mut self, layer: usize) -> Result<()> {
         let splits = split_count(self.batch.start + 1) as u32;
-        self.record_layer(layer, |one| &one.attention, |several| &several.attention)?;
+        self.record_layer(layer, |one| std::slice::from_ref(&one.attention), |several| &several.attention)?;
         if self.batch.tokens == 1 {
             self.recording.last_mut().expect("recorded above").grid[1] = splits;
         }
@@ -466,19 +475,37 @@ impl Backend for WebGpuBackend {
         self.stop_on_device();
     }
 
+    fn load_adapter(&mut self, id: u32, pairs: &[LowRank]) -> Result<()> {
+        self.adapters.load(&self.gpu, &self.spec, id, pairs)
+    }
+
+    fn unload_adapter(&mut self, id: u32) {
+        self.adapters.unload(id);
+    }
+
+    fn use_adapters(&mut self, active: &[Active]) -> Result<()> {
+        let room = self.model()?.buffers.room;
+        if self.adapters.activate(&self.gpu, &self.spec, room, active)? {
+            self.remake_plans()?;
+        }
+        self.gpu.check()
+    }
+
     fn dispatches_per_token(&self) -> usize {
         self.model.as_ref().map_or(0, |model| {
             let sampler = model.sampler.as_ref().map_or(0, |sampler| sampler.dispatches.len());
-            model.plan.embed.len() + 5 * model.plan.layers.len() + model.plan.head.len() + sampler
+            let layers = model.plan.layers.iter().map(|layer| layer.at(0).count()).sum::<usize>();
+            model.plan.embed.len() + layers + model.plan.head.len() + sampler
         })
     }
 
     fn memory(&self) -> Memory {
         self.model.as_ref().map_or(Memory::default(), |model| Memory {
-            weights: model.weights.bytes,
+            weights: model.weights.bytes + self.adapters.bytes(),
             kv_cache: model.cache.bytes(),
             scratch: model.buffers.bytes()
                 + model.weights.staging_bytes()
+                + self.adapters.scratch_bytes()
                 + model.sampler.as_ref().map_or(0, Sampler::bytes),
         })
     }

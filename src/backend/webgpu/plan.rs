@@ -3,6 +3,7 @@
 use super::buffers::Buffers;
 use super::device::Gpu;
 use super::kv_cache::{KvCache, head_room};
+use super::lora::{Adapters, Step};
 use super::pipelines::{Dispatch, Pipelines};
 use super::tune::{Shape, choose};
 use super::weights::{GpuWeights, Group};
@@ -20,12 +21,25 @@ const WORKGROUP: usize = 128;
 
 const ALIASES: [&str; 3] = ["q", "k", "v"];
 
+/// Lists of one, but for what adapters add.
 pub struct LayerPlan {
-    pub qkv: Dispatch,
+    pub qkv: Vec<Dispatch>,
     pub attention: Dispatch,
-    pub attention_out: Dispatch,
-    pub gate_up: Dispatch,
-    pub down: Dispatch,
+    pub attention_out: Vec<Dispatch>,
+    pub gate_up: Vec<Dispatch>,
+    pub down: Vec<Dispatch>,
+}
+
+impl LayerPlan {
+    /// All in order, with the grid of each, for a token at `position`.
+    pub fn at(&self, position: usize) -> impl Iterator<Item = (&Dispatch, [u32; 3])> {
+        let [heads, _, _] = self.attention.grid;
+        let attention = (&self.attention, [heads, split_count(position + 1) as u32, 1]);
+        let rest = [&self.attention_out, &self.gate_up, &self.down].into_iter().flatten();
+        let as_planned = |dispatch: &'_ Dispatch| dispatch.grid;
+        let planned = move |dispatch| (dispatch, as_planned(dispatch));
+        self.qkv.iter().map(planned).chain([attention]).chain(rest.map(planned))
+    }
 }
 
 /// One token.
@@ -43,6 +57,7 @@ pub struct Planner<'a> {
     pub weights: &'a GpuWeights,
     pub buffers: &'a Buffers,
     pub cache: &'a KvCache,
+    pub adapters: &'a Adapters,
 }
 
 /// Parts of the attention over `positions`; the shaders make the same sum (`shared/state.wgsl`).
@@ -130,7 +145,7 @@ impl Planner<'_> {
         let mut bound = vec![&buffers.state, &group.buffer, &group.buffer];
         bound.extend_from_slice(input);
         bound.push(output);
-        let permutation = match (post_norm, product) {
+        let mut permutation = match (post_norm, product) {
             (Some(post), Product::Qkv(_)) => {
                 bound.extend([&post.added, &post.stream]);
                 permutation.flag("KEEPS")
@@ -145,6 +160,12 @@ impl Planner<'_> {
             }
             _ => permutation,
         };
+        if let Product::GateUp(layer) = product
+            && let Some(deltas) = self.adapters.deltas(layer)
+        {
+            permutation = permutation.flag("LORA");
+            bound.push(deltas);
+        }
         self.pipelines.get(gpu, permutation).bind(gpu, &bound, [workgroups as u32, 1, 1])
     }
 
@@ -173,12 +194,17 @@ impl Planner<'_> {
     }
 
     fn layer(&mut self, layer: usize) -> LayerPlan {
+        let mut step = |product, step| {
+            let (mut chosen, adapted) = (vec![self.chosen(product)], self.adapted(layer, step, false));
+            chosen.splice(if step == Step::GateUp { 0..0 } else { 1..1 }, adapted);
+            chosen
+        };
         LayerPlan {
-            qkv: self.chosen(Product::Qkv(layer)),
+            qkv: step(Product::Qkv(layer), Step::Qkv),
+            attention_out: step(Product::AttentionOut(layer), Step::AttentionOut),
+            gate_up: step(Product::GateUp(layer), Step::GateUp),
+            down: step(Product::Down(layer), Step::Down),
             attention: self.attention(layer),
-            attention_out: self.chosen(Product::AttentionOut(layer)),
-            gate_up: self.chosen(Product::GateUp(layer)),
-            down: self.chosen(Product::Down(layer)),
         }
     }
 

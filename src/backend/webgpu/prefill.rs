@@ -1,6 +1,7 @@
 //! The batch plan: every dispatch of a prompt's batch, made once. Only the grids follow the number of tokens.
 
 use super::buffers::Buffers;
+use super::lora::Step;
 use super::pipelines::Dispatch;
 use super::plan::Planner;
 use super::tune::{Arithmetic, Tile, choose_tile};
@@ -65,7 +66,7 @@ pub fn batch_room(binding_limit: u64, spec: &DecoderSpec) -> usize {
 }
 
 /// Elements of a row in whole blocks.
-fn padded(width: usize) -> usize {
+pub fn padded(width: usize) -> usize {
     width.next_multiple_of(BLOCK)
 }
 
@@ -80,7 +81,8 @@ impl Planner<'_> {
         let Buffers { residual, attended, gated, qkv, .. } = buffers;
 
         let inputs = Inputs::Normed(&groups.vectors, offsets.attention_norm);
-        let mut of_qkv = self.multiply(&groups.qkv, &inputs, qkv, self.qkv_stride(), &[]);
+        let mut of_qkv = self.multiply(&groups.qkv, &inputs, qkv, self.qkv_stride(), &[], None);
+        of_qkv.extend(self.adapted_batch(layer, Step::Qkv));
         of_qkv.push(self.rope_kv(layer));
         let attention = vec![self.attention_batch(layer)];
         let hidden = padded(self.spec.hidden);
@@ -88,14 +90,23 @@ impl Planner<'_> {
             Some(post) => (&post.added, &[]),
             None => (residual, &["ADDED"]),
         };
-        let mut attention_out = self.multiply(&groups.attention_out, &Inputs::Plain(attended), sum, hidden, flags);
+        let mut attention_out =
+            self.multiply(&groups.attention_out, &Inputs::Plain(attended), sum, hidden, flags, None);
+        attention_out.extend(self.adapted_batch(layer, Step::AttentionOut));
         attention_out.extend(self.post_norm(residual, (&groups.vectors, offsets.post_attention_norm)));
         let inputs = Inputs::Normed(&groups.vectors, offsets.ffn_norm);
         let gelu = if self.spec.activation == Activation::Gelu { "GELU" } else { "SILU" };
-        let gate_up = self.multiply(&groups.gate_up, &inputs, gated, padded(self.spec.ffn), &[gelu]);
-        let mut down = self.multiply(&groups.down, &Inputs::Plain(gated), sum, hidden, flags);
+        let mut gate_up = self.adapted_batch(layer, Step::GateUp);
+        let deltas = self.adapters.deltas(layer);
+        gate_up.extend(self.multiply(&groups.gate_up, &inputs, gated, padded(self.spec.ffn), &[gelu], deltas));
+        let mut down = self.multiply(&groups.down, &Inputs::Plain(gated), sum, hidden, flags, None);
+        down.extend(self.adapted_batch(layer, Step::Down));
         down.extend(self.post_norm(residual, weights.after_ffn(layer)));
         LayerBatch { qkv: of_qkv, attention, attention_out, gate_up, down }
+    }
+
+    fn adapted_batch(&mut self, layer: usize, step: Step) -> Vec<Batched> {
+        self.adapted(layer, step, true).into_iter().map(|dispatch| Batched { dispatch, tokens: 1 }).collect()
     }
 
     /// Norms the last product by the weights at this quad of a buffer, and adds it to `stream`.
@@ -118,7 +129,8 @@ impl Planner<'_> {
         batch.attention = vec![self.attention_batch(layer)];
     }
 
-    /// Prepares inputs and multiplies every matrix of a group by them; `stride` elements are a row of `outputs`.
+    /// Prepares inputs and multiplies every matrix of a group by them; `stride` elements are a row of `outputs`, `deltas` what
+    /// adapters add to gate and up.
     fn multiply(
         &mut self,
         group: &Group,
@@ -126,11 +138,12 @@ impl Planner<'_> {
         outputs: &wgpu::Buffer,
         stride: usize,
         flags: &[&'static str],
+        deltas: Option<&wgpu::Buffer>,
     ) -> Vec<Batched> {
         let mut all: Vec<Batched> = self.panel(group, inputs, false).into_iter().collect();
         let variant = self.base("matmul").number("STRIDE", stride);
         let variant = flags.iter().fold(variant, |variant, flag| variant.flag(flag));
-        all.extend(self.matmuls(group, inputs, outputs, &variant));
+        all.extend(self.matmuls(group, inputs, outputs, &variant, deltas));
         all
     }
 
@@ -173,6 +186,7 @@ impl Planner<'_> {
         inputs: &Inputs,
         outputs: &wgpu::Buffer,
         variant: &Permutation,
+        deltas: Option<&wgpu::Buffer>,
     ) -> Vec<Batched> {
         let (gpu, buffers) = (self.gpu, self.buffers);
         let gated = variant.has("GELU") || variant.has("SILU");
@@ -185,6 +199,9 @@ impl Planner<'_> {
                 (true, 1) => permutation.flag("GATING"),
                 _ => permutation,
             };
+            // Where gate and up meet.
+            let deltas = deltas.filter(|_| permutation.has("GATED") || permutation.has("GATING"));
+            let permutation = permutation.flag_if(deltas.is_some(), "LORA");
             let first = if gated { 0 } else { group.part_first + segment.first };
             let permutation = permutation.number("OUT_FIRST", first);
             let mut bound = vec![&buffers.state, &group.buffer, &group.buffer];
@@ -196,6 +213,7 @@ impl Planner<'_> {
                 bound.push(&buffers.panel_scales);
             }
             bound.push(outputs);
+            bound.extend(deltas);
             let grid = [segment.rows.div_ceil(Tile::ROWS) as u32, 1, 1];
             let dispatch = self.pipelines.get(gpu, tile.bake(permutation)).bind(gpu, &bound, grid);
             all.push(Batched { dispatch, tokens: tile.tokens });
@@ -203,7 +221,7 @@ impl Planner<'_> {
         all
     }
 
-    fn qkv_stride(&self) -> usize {
+    pub fn qkv_stride(&self) -> usize {
         padded((self.spec.heads + 2 * self.spec.kv_heads) * self.spec.head_dim)
     }
 
@@ -251,7 +269,7 @@ impl Planner<'_> {
         let variant = self.base("matmul").flag("HEAD").number("SLICE", slice).number("STRIDE", vocab);
         let mut dispatches: Vec<Batched> = self.panel(&groups[0], &inputs, true).into_iter().collect();
         for part in groups {
-            dispatches.extend(self.matmuls(part, &inputs, &logits, &variant));
+            dispatches.extend(self.matmuls(part, &inputs, &logits, &variant, None));
         }
         Ok(AllRows { logits, slice, dispatches })
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::device::Gpu;
 use super::pipelines::{Dispatch, Pipelines};
-use super::plan::{Plan, split_count};
+use super::plan::Plan;
 use super::weights::GpuWeights;
 use super::wgsl::Permutation;
 use super::{WebGpuBackend, not_loaded};
@@ -155,12 +155,12 @@ impl WebGpuBackend {
 
 fn one_token(plan: &Plan, position: usize) -> Vec<Dispatch> {
     let mut dispatches = plan.embed.clone();
-    for layer in &plan.layers {
-        let mut attention = layer.attention.clone();
-        attention.grid[1] = split_count(position + 1) as u32;
-        dispatches.extend([layer.qkv.clone(), attention]);
-        dispatches.extend([layer.attention_out.clone(), layer.gate_up.clone(), layer.down.clone()]);
-    }
+    let layers = plan.layers.iter().flat_map(|layer| layer.at(position));
+    dispatches.extend(layers.map(|(dispatch, grid)| {
+        let mut dispatch = dispatch.clone();
+        dispatch.grid = grid;
+        dispatch
+    }));
     dispatches.extend_from_slice(&plan.head);
     dispatches
 }

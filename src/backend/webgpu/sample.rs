@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::device::{Gpu, Mapping, buffer_bytes};
 use super::pipelines::Dispatch;
-use super::plan::{Planner, split_count};
+use super::plan::Planner;
 use super::{Batch, Model, WebGpuBackend, not_loaded};
 use crate::backend::DecoderSpec;
 use crate::backend::sampling::{PENALTY_WINDOW, Sampled, Sampling};
@@ -282,14 +282,8 @@ fn submit(gpu: &Gpu, model: &mut Model, position: Option<usize>) {
     if let Some(position) = position {
         let plan = &model.plan;
         plan.embed.iter().for_each(|dispatch| dispatch.encode(&mut pass));
-        for layer in &plan.layers {
-            layer.qkv.encode(&mut pass);
-            let [heads, _, _] = layer.attention.grid;
-            layer.attention.encode_grid(&mut pass, [heads, split_count(position + 1) as u32, 1]);
-            layer.attention_out.encode(&mut pass);
-            layer.gate_up.encode(&mut pass);
-            layer.down.encode(&mut pass);
-        }
+        let layers = plan.layers.iter().flat_map(|layer| layer.at(position));
+        layers.for_each(|(dispatch, grid)| dispatch.encode_grid(&mut pass, grid));
         plan.head.iter().for_each(|dispatch| dispatch.encode(&mut pass));
     }
     sampler.dispatches.iter().for_each(|dispatch| dispatch.encode(&mut pass));
