@@ -21,9 +21,6 @@ fn product(row: u32, token: u32, slot: u32) -> f32 {
         sum += dot(vec4f(unpack2x16float(eight.x), unpack2x16float(eight.y)), low[first + 2u * j]);
         sum += dot(vec4f(unpack2x16float(eight.z), unpack2x16float(eight.w)), low[first + 2u * j + 1u]);
     }
-#ifdef SABOTAGE
-    sum *= 1.5;
-#endif
     return sum;
 }
 

@@ -34,7 +34,7 @@ struct Device {
 }
 
 impl Device {
-    fn new(&self, spec: DecoderSpec) -> AnyBackend {
+    fn backend(&self, spec: DecoderSpec) -> AnyBackend {
         match &self.gpu {
             None => AnyBackend::cpu(spec),
             Some(options) => AnyBackend::WebGpu(Box::new(block_on(WebGpuBackend::new(spec, options)).unwrap())),
@@ -42,7 +42,7 @@ impl Device {
     }
 
     fn session(&self, golden: &str) -> Session<AnyBackend> {
-        golden_session(golden, |spec| self.new(spec))
+        golden_session(golden, |spec| self.backend(spec))
     }
 
     /// Floats all the way, but for the GPU's cache.
@@ -116,7 +116,7 @@ fn equals_the_definitions() {
         let loaded: Vec<(Device, AnyBackend)> = devices()
             .into_iter()
             .map(|device| {
-                let backend = model.load(device.new(model.spec.clone()));
+                let backend = model.load(device.backend(model.spec.clone()));
                 (device, backend)
             })
             .collect();

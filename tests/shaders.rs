@@ -49,7 +49,7 @@ fn models() -> [(Model, &'static str); 5] {
     ]
 }
 
-/// What the planner asks for to load these models and to run a batch and a token.
+/// What the planner asks for to load these models and to run a batch and a token, without adapters and with two.
 fn recorded(options: &GpuOptions) -> Vec<Permutation> {
     let mut all = Vec::new();
     for (model, arithmetic) in models() {
@@ -59,6 +59,10 @@ fn recorded(options: &GpuOptions) -> Vec<Permutation> {
         block_on(backend.logits()).unwrap();
         forward(&mut backend, &[4], 3, HeadRows::Last).unwrap();
         block_on(backend.logits()).unwrap();
+        for id in [0, 1] {
+            backend.load_adapter(id, &model.adapter(4, usize::MAX, u64::from(id))).unwrap();
+        }
+        backend.use_adapters(&[(0, 1.0), (1, 1.0)]).unwrap();
         all.extend(backend.permutations().cloned());
     }
     all

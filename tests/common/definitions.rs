@@ -1,4 +1,5 @@
 //! A decoder in f64, written from the definitions.
+#![allow(dead_code)]
 
 use super::random_model::Model;
 use kinglet::backend::spec::*;
