@@ -8,6 +8,8 @@ interface EngineGlue {
   step(): Promise<unknown>;
   start(request: string): void;
   abort(): unknown;
+  load_adapter(id: number, weights: Uint8Array, config?: string): void;
+  unload_adapter(id: number): void;
   tokenize(text: string): Uint32Array;
   detokenize(ids: Uint32Array): string;
   token_bytes(id: number): Uint8Array;
