@@ -50,9 +50,9 @@ describe("adapters", () => {
       for (let i = 0; i < 2; i++) {
         turns.push([await ids(engine), await ids(engine, [{ id: all }]), await ids(engine, [{ id: some, scale: 1 }]), await ids(engine, [{ id: all, scale: 1 }, { id: some, scale: -0.5 }])]);
       }
-      const cached = engine.stats().cachedTokens;
+      const cached = engine.stats()?.cachedTokens;
       const again = await ids(engine, [{ id: some, scale: -0.5 }, { id: all, scale: 1 }]);
-      const reused = engine.stats().cachedTokens;
+      const reused = engine.stats()?.cachedTokens ?? 0;
       const memory = (await engine.memory()).weights;
       await engine.unloadAdapter(all);
       const unloaded = (await engine.memory()).weights;

@@ -14,6 +14,8 @@ declare global {
   }>;
   function greedy(engine: Kinglet.Engine, options?: object): Promise<Kinglet.Completion>;
   function collect<T>(stream: AsyncIterable<T>): Promise<T[]>;
+  /** Of adapters.spec.mjs. */
+  function ids(engine: Kinglet.Engine, adapters?: { id: number; scale?: number }[]): Promise<number[]>;
   /** Of lib/gpu.mjs. */
   function losing(at: Point, patch?: string): { start(): Worker; seen(): Promise<{ operations: number; lost: boolean }> };
   type Point = { loading: number } | { answering: number } | undefined;

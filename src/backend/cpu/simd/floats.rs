@@ -5,6 +5,9 @@ use crate::backend::cpu::panel::{Group, HALF_BIAS, Input};
 use crate::formats::Format;
 use crate::num::v128::*;
 
+/// Sums of a row that go on at the same time.
+const CHAINS: usize = 4;
+
 /// Implements Kernel for a format of `$bytes` per weight; `$load` turns eight weights at a pointer into two vectors.
 macro_rules! float_kernel {
     ($name:ident, $bytes:literal, $load:expr) => {
@@ -34,8 +37,9 @@ macro_rules! float_kernel {
             #[inline(always)]
             unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2] {
                 let load = $load;
-                let mut total = [f32x4_splat(0.0); 2];
-                for k in 0..cols {
+                // Columns in turn, so that a product need not wait for the one before.
+                let mut totals = [[f32x4_splat(0.0); 2]; CHAINS];
+                let add = |k: usize, total: &mut [v128; 2]| {
                     // SAFETY: the caller's; `load` reads the eight weights of one column.
                     unsafe {
                         let w: [v128; 2] = load(group.add(k * ROWS * $bytes));
@@ -43,8 +47,18 @@ macro_rules! float_kernel {
                         total[0] = f32x4_madd(w[0], x, total[0]);
                         total[1] = f32x4_madd(w[1], x, total[1]);
                     }
+                };
+                let whole = cols / CHAINS * CHAINS;
+                for first in (0..whole).step_by(CHAINS) {
+                    for (chain, total) in totals.iter_mut().enumerate() {
+                        add(first + chain, total);
+                    }
                 }
-                total
+                for (k, total) in (whole..cols).zip(&mut totals) {
+                    add(k, total);
+                }
+                let [a, b, c, d] = totals;
+                [0, 1].map(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
             }
 
             fn expanded_bytes(cols: usize) -> usize {
