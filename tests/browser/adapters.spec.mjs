@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { launch } from "./lib/browser.mjs";
+import { launch, SWIFTSHADER } from "./lib/browser.mjs";
+import { openGpu } from "./lib/gpu.mjs";
 import { openPackage, PACKAGE } from "./lib/package.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
 
@@ -18,24 +19,29 @@ const FILES = {
   "/other.gguf": "lora/q4_0/all.gguf",
 };
 
+/** @param {Awaited<ReturnType<typeof openPackage>>} it */
+function serveFiles(it) {
+  for (const [path, file] of Object.entries(FILES)) {
+    const bytes = readFileSync(join(FIXTURES, file));
+    it.route(path, (_, response) => response.setHeader("Content-Length", bytes.length).end(bytes));
+  }
+}
+
+/** Runs in the page. */
+function inPage() {
+  Object.assign(globalThis, {
+    ids: async (engine, adapters) => (await greedy(engine, { prompt: "the day", max_tokens: 12, ignore_eos: true, adapters })).choices[0].token_ids,
+  });
+}
+
 describe("adapters", () => {
   /** @type {Awaited<ReturnType<typeof openPackage>>} */
   let it;
-  before(async () => {
-    it = await openPackage();
-    for (const [path, file] of Object.entries(FILES)) {
-      const bytes = readFileSync(join(FIXTURES, file));
-      it.route(path, (_, response) => response.setHeader("Content-Length", bytes.length).end(bytes));
-    }
-  });
+  before(async () => serveFiles((it = await openPackage())));
   after(() => it.close());
   beforeEach(async () => {
     await it.open();
-    await it.page.evaluate(() => {
-      Object.assign(globalThis, {
-        ids: async (engine, adapters) => (await greedy(engine, { prompt: "the day", max_tokens: 12, ignore_eos: true, adapters })).choices[0].token_ids,
-      });
-    });
+    await it.page.evaluate(inPage);
   });
 
   test("requests switch between them, in both forms, and what is unloaded is gone", async () => {
@@ -134,6 +140,36 @@ describe("adapters", () => {
       assert.match(errors[name].message, /** @type {RegExp} */ (words), name);
     }
   });
+});
+
+const gpu = await openGpu("Chromium", () => launch(SWIFTSHADER));
+after(() => gpu.close());
+
+test("the GPU answers with adapters as the CPU does, and when it is lost they move to the CPU", { skip: gpu.missing }, async () => {
+  serveFiles(gpu);
+  await gpu.open();
+  await gpu.page.evaluate(inPage);
+  const seen = await gpu.page.evaluate(async () => {
+    const answers = async (/** @type {object} */ options) => {
+      const engine = await createEngine({ model: "/base.gguf", ...options });
+      const id = await engine.loadAdapter("/all.gguf");
+      const backend = engine.info.backend;
+      const adapted = await ids(engine, [{ id }]);
+      return { backend, adapted, dispatches: engine.stats()?.dispatchesPerToken ?? 0, base: await ids(engine), plain: engine.stats()?.dispatchesPerToken, now: engine.info.backend };
+    };
+    const { start, seen } = losing({ answering: 60 });
+    const [cpu, whole] = [await answers({ backend: "cpu" }), await answers({ backend: "webgpu" })];
+    return { cpu, whole, lost: await answers({ backend: "webgpu", worker: start }), loss: await seen() };
+  });
+  assert.notDeepEqual(seen.cpu.adapted, seen.cpu.base);
+  for (const { adapted, base } of [seen.whole, seen.lost]) {
+    assert.deepEqual(adapted, seen.cpu.adapted);
+    assert.deepEqual(base, seen.cpu.base);
+  }
+  assert.equal(seen.whole.now, "webgpu");
+  assert.ok(seen.whole.dispatches > (seen.whole.plain ?? 0), "and without the adapter nothing of it runs");
+  assert.ok(seen.loss.lost);
+  assert.deepEqual([seen.lost.backend, seen.lost.now], ["webgpu", "cpu"]);
 });
 
 test("the page of examples/finetune answers from its adapter", async () => {
