@@ -80,6 +80,10 @@ impl Panel {
             resize(&mut self.floats, tokens * cols)?;
             for (first, size) in groups(tokens) {
                 let group = &mut self.floats[first * cols..][..size * cols];
+                if size == 1 {
+                    group.copy_from_slice(&rows[first * cols..][..cols]);
+                    continue;
+                }
                 for t in 0..size {
                     let row = &rows[(first + t) * cols..][..cols];
                     for (out, &x) in group[t..].iter_mut().step_by(size).zip(row) {
