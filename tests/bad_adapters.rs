@@ -126,6 +126,8 @@ fn adapters_of_other_models_are_told() {
     with(vec![conv], "factors have two dimensions");
     let named = query(2)[0].name.replace("lora_A.weight", "lora_A.default.weight");
     with(vec![query(2)[0].clone(), floats(&named, &[2, 64])], "two factors A");
+    let other_name = pair(&module("model.language_model.layers.0.self_attn.q_proj"), 2, 64, 64);
+    with([query(2), other_name].concat(), "is adapted twice");
 }
 
 #[test]

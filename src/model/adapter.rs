@@ -6,6 +6,7 @@ use crate::backend::spec::RopePairs;
 use crate::backend::{DecoderSpec, LayerSlot, Slot};
 use crate::formats::lora::{AdapterFile, Dialect, Factor, Pair};
 use crate::{Error, Result};
+use std::collections::HashSet;
 
 /// Modules of a layer as transformers names them, and GGUF's tensors. Phi's `gate_up_proj` is a twice as high `ffn_up`.
 const MODULES: [(&str, &str); 9] = [
@@ -33,7 +34,7 @@ pub fn fit(file: AdapterFile, spec: &DecoderSpec, plans: &[TensorPlan]) -> Resul
             "it is for a model of architecture {architecture}, and this one is {ours}"
         )));
     }
-    let mut fitted = Vec::new();
+    let (mut fitted, mut places) = (Vec::new(), HashSet::new());
     for Pair { target, a, b, scale } in file.pairs {
         let name = match file.dialect {
             Dialect::Gguf { .. } => target.clone(),
@@ -58,6 +59,9 @@ pub fn fit(file: AdapterFile, spec: &DecoderSpec, plans: &[TensorPlan]) -> Resul
                 slot if is_matrix(slot) => b.rows(range),
                 _ => return Err(not_adapted(&target)),
             };
+            if !places.insert((layer, slot)) {
+                return Err(Error::Adapter(format!("{target} is adapted twice")));
+            }
             fitted.push(LowRank { layer, slot, a: a.clone(), b, scale });
         }
     }

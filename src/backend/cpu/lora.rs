@@ -75,9 +75,8 @@ impl Adapters {
     ) -> Result<()> {
         let mut filled = false;
         for (slot, out) in outs {
-            for (Pair { a, b, .. }, scale) in
-                self.active.get(&(layer, slot)).into_iter().flatten().map(|(p, s)| (&**p, s))
-            {
+            for (pair, scale) in self.active.get(&(layer, slot)).into_iter().flatten() {
+                let Pair { a, b, .. } = &**pair;
                 if !filled {
                     self.inputs.fill(&x[..tokens * a.cols], tokens, a.cols, &[Input::F32])?;
                     filled = true;

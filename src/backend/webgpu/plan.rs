@@ -33,11 +33,12 @@ pub struct LayerPlan {
 impl LayerPlan {
     /// All in order, with the grid of each, for a token at `position`.
     pub fn at(&self, position: usize) -> impl Iterator<Item = (&Dispatch, [u32; 3])> {
+        fn planned(dispatch: &Dispatch) -> (&Dispatch, [u32; 3]) {
+            (dispatch, dispatch.grid)
+        }
         let [heads, _, _] = self.attention.grid;
         let attention = (&self.attention, [heads, split_count(position + 1) as u32, 1]);
         let rest = [&self.attention_out, &self.gate_up, &self.down].into_iter().flatten();
-        let as_planned = |dispatch: &'_ Dispatch| dispatch.grid;
-        let planned = move |dispatch| (dispatch, as_planned(dispatch));
         self.qkv.iter().map(planned).chain([attention]).chain(rest.map(planned))
     }
 }
@@ -195,9 +196,11 @@ impl Planner<'_> {
 
     fn layer(&mut self, layer: usize) -> LayerPlan {
         let mut step = |product, step| {
-            let (mut chosen, adapted) = (vec![self.chosen(product)], self.adapted(layer, step, false));
-            chosen.splice(if step == Step::GateUp { 0..0 } else { 1..1 }, adapted);
-            chosen
+            let mut dispatches = self.adapted(layer, step, false);
+            // Behind the product; but gate_up is told beforehand.
+            let at = if step == Step::GateUp { dispatches.len() } else { 0 };
+            dispatches.insert(at, self.chosen(product));
+            dispatches
         };
         LayerPlan {
             qkv: step(Product::Qkv(layer), Step::Qkv),
