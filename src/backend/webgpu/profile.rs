@@ -140,7 +140,7 @@ impl WebGpuBackend {
             ("down", &groups.down, &one.down, &several.down),
         ] {
             let dispatches: Vec<Dispatch> = match tokens {
-                1 => vec![one.clone()],
+                1 => one.clone(),
                 _ => several.iter().map(|batched| batched.of(tokens)).collect(),
             };
             let mut microseconds = f64::INFINITY;
