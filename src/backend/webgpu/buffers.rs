@@ -1,10 +1,10 @@
 //! What the kernels hand to each other.
 
 use super::device::{Gpu, buffer_bytes};
+use super::group::BLOCK;
 use super::kv_cache::head_room;
 use super::plan::MAX_SPLITS;
 use super::prefill::batch_room;
-use super::weights::BLOCK;
 use crate::Result;
 use crate::backend::DecoderSpec;
 use crate::backend::spec::LayerKind;

@@ -2,7 +2,8 @@
 
 use super::buffers::Buffers;
 use super::device::buffer_bytes;
-use super::weights::{GpuWeights, Group, output_norm_bytes, vector_offsets};
+use super::group::Group;
+use super::weights::{GpuWeights, output_norm_bytes, vector_offsets};
 use super::{kv_cache, sample};
 use crate::backend::{DecoderSpec, LayerSlot, Memory, Slot, TensorShape};
 use crate::formats::Format;

@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 
 use super::device::Gpu;
+use super::group::{BLOCK, Group};
 use super::pipelines::Dispatch;
 use super::plan::Planner;
 use super::prefill::padded;
-use super::weights::{BLOCK, Group};
 use crate::backend::lora::{Active, LowRank};
 use crate::backend::{DecoderSpec, LayerSlot};
 use crate::num::half::f32_to_f16;

@@ -2,11 +2,12 @@
 
 use super::buffers::Buffers;
 use super::device::Gpu;
+use super::group::Group;
 use super::kv_cache::{KvCache, head_room};
 use super::lora::{Adapters, Step};
 use super::pipelines::{Dispatch, Pipelines};
 use super::tune::{Shape, choose};
-use super::weights::{GpuWeights, Group};
+use super::weights::GpuWeights;
 use super::wgsl::Permutation;
 use crate::backend::DecoderSpec;
 use crate::backend::spec::{Activation, LayerKind, RopePairs};

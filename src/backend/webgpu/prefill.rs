@@ -1,11 +1,11 @@
 //! The batch plan: every dispatch of a prompt's batch, made once. Only the grids follow the number of tokens.
 
 use super::buffers::Buffers;
+use super::group::{BLOCK, Group, Segment, bake_segment};
 use super::lora::Step;
 use super::pipelines::Dispatch;
 use super::plan::Planner;
 use super::tune::{Arithmetic, Tile, choose_tile};
-use super::weights::{BLOCK, Group, Segment, bake_segment};
 use super::wgsl::Permutation;
 use crate::Result;
 use crate::backend::DecoderSpec;

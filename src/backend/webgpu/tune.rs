@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::device::Capabilities;
-use super::weights::{Group, Segment, planes};
+use super::group::{Group, Segment, planes};
 use super::wgsl::Permutation;
 use crate::formats::Format;
 
