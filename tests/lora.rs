@@ -122,7 +122,8 @@ fn equals_the_definitions() {
     for (i, (spec, formats)) in models.into_iter().enumerate() {
         let mut model = Model::new(spec, formats, i as u64);
         let adapters = [model.adapter(9, 5, 100), model.adapter(3, 3, 200)];
-        let loaded: Vec<(Device, AnyBackend)> = devices()
+        let every = [1, 4].contains(&i);
+        let loaded: Vec<(Device, AnyBackend)> = if every { devices() } else { few() }
             .into_iter()
             .map(|device| {
                 let backend = model.load(device.backend(model.spec.clone()));
