@@ -23,6 +23,8 @@ pub mod generate;
 
 pub mod session;
 
+pub mod router;
+
 #[cfg(feature = "web")]
 pub mod api;
 

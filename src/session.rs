@@ -8,7 +8,7 @@ use crate::formats::{Checkpoint, Format, TensorInfo, lora};
 pub use crate::generate::TokenLogprob;
 use crate::generate::sampler::SplitMix64;
 use crate::generate::thinking::Said;
-use crate::generate::{AdapterUse, Answer, FinishReason, GenerateOptions, Signals};
+use crate::generate::{AdapterUse, Answer, AnswerSignals, FinishReason, GenerateOptions, Signals};
 use crate::model::{adapter, arch, decoder, memory, weights};
 use crate::source::ByteSource;
 use crate::text::chat_template::Arguments;
@@ -134,7 +134,7 @@ pub enum Step {
         top_logprobs: Vec<TokenLogprob>,
         special: bool,
     },
-    /// `text`: what was held back and is shown after all.
+    /// `text`: what was held back and is shown after all. `signals`: of the whole answer.
     Done {
         text: String,
         #[serde(skip_serializing_if = "String::is_empty")]
@@ -142,6 +142,7 @@ pub enum Step {
         reason: FinishReason,
         stop: Option<String>,
         stats: Stats,
+        signals: AnswerSignals,
     },
 }
 
@@ -455,8 +456,9 @@ impl<B: Backend> Session<B> {
         if let Some((reason, stop)) = run.answer.finished().cloned() {
             let Said { reasoning, text } = run.answer.take_held_text();
             let (reason, stop) = run.answer.finished().cloned().unwrap_or((reason, stop));
+            let signals = run.answer.signals();
             self.abort();
-            return Ok(Step::Done { text, reasoning, reason, stop, stats: self.stats.clone() });
+            return Ok(Step::Done { text, reasoning, reason, stop, stats: self.stats.clone(), signals });
         }
         let tokens = run.answer.tokens();
         let total = tokens.len();

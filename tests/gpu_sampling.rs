@@ -135,6 +135,7 @@ fn sampling(options: &GenerateOptions, tokens: &[u32], draws: Vec<f32>, limit: u
         draws,
         limit,
         top_logprobs: options.top_logprobs,
+        first_top_logprobs: 0,
     }
 }
 

@@ -4,7 +4,6 @@ import type { KingletError } from "./errors.js";
 import type { Runner } from "./engine.js";
 import type { Finish, Token } from "./protocol.js";
 import { checkChat, checkCompletion, type Checked } from "./request.js";
-import { SignalSum } from "./signals.js";
 import { ChunkStream } from "./stream.js";
 import type {
   ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionLogprobs, CompletionRequest, Create, RequestOptions, Stats, Stream, TokenLogprob, Usage,
@@ -40,10 +39,10 @@ export function createChat(runner: Runner): Create<ChatRequest, ChatCompletion, 
     const checked = checkChat(body);
     const head = newHead("chatcmpl-", runner);
     if (checked.stream) return streamed(runner, checked, head, chatChunks, options);
-    const { text, reasoning, ids, logprobs, finish, signals } = await whole(runner, checked, options);
+    const { text, reasoning, ids, logprobs, finish } = await whole(runner, checked, options);
     const message = { role: "assistant", content: text, ...(reasoning && { reasoning_content: reasoning }), refusal: null } as const;
     const choice = { index: 0, message, logprobs: logprobs && { content: logprobs, refusal: null }, finish_reason: finish.reason, token_ids: ids } as const;
-    return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(finish.stats), signals } satisfies ChatCompletion;
+    return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(finish.stats), signals: finish.signals } satisfies ChatCompletion;
   }) as Create<ChatRequest, ChatCompletion, ChatCompletionChunk>;
 }
 
@@ -52,9 +51,9 @@ export function createCompletions(runner: Runner): Create<CompletionRequest, Com
     const checked = checkCompletion(body);
     const head = newHead("cmpl-", runner);
     if (checked.stream) return streamed(runner, checked, head, textChunks, options);
-    const { text, ids, logprobs, finish, signals } = await whole(runner, checked, options);
+    const { text, ids, logprobs, finish } = await whole(runner, checked, options);
     const reply = textChunks.piece(head, { text, ids, offset: 0, logprobs, reason: finish.reason });
-    return { ...reply, usage: usageOf(finish.stats), signals };
+    return { ...reply, usage: usageOf(finish.stats), signals: finish.signals };
   }) as Create<CompletionRequest, Completion, Completion>;
 }
 
@@ -81,14 +80,12 @@ const textChunks: Shape<Completion> = {
 };
 
 async function whole(runner: Runner, checked: Checked, options?: RequestOptions) {
-  return new Promise<{ text: string; reasoning: string; ids: number[]; logprobs: TokenLogprob[] | null; finish: Finish; signals: ReturnType<SignalSum["get"]> }>((resolve, reject) => {
-    const sum = new SignalSum();
+  return new Promise<{ text: string; reasoning: string; ids: number[]; logprobs: TokenLogprob[] | null; finish: Finish }>((resolve, reject) => {
     const ids: number[] = [];
     const logprobs: TokenLogprob[] | null = checked.request.options.logprobs ? [] : null;
     let text = "";
     let reasoning = "";
     const take = (token: Token) => {
-      sum.add(token.signals);
       text += token.text;
       reasoning += token.reasoning ?? "";
       ids.push(token.id);
@@ -97,7 +94,7 @@ async function whole(runner: Runner, checked: Checked, options?: RequestOptions)
     start(runner, checked, options?.signal ?? new AbortController().signal, {
       onStart() {},
       onTokens: (tokens) => tokens.forEach(take),
-      onEnd: (finish) => resolve({ text: text + finish.text, reasoning: reasoning + (finish.reasoning ?? ""), ids, logprobs, finish, signals: sum.get() }),
+      onEnd: (finish) => resolve({ text: text + finish.text, reasoning: reasoning + (finish.reasoning ?? ""), ids, logprobs, finish }),
       onError: (error) => reject(cutShort(error, text, ids)),
     });
   });
@@ -113,7 +110,6 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
 
   return new Promise((resolve, reject) => {
     const stream = new ChunkStream<Chunk>(controller);
-    const sum = new SignalSum();
     const wantsLogprobs = checked.request.options.logprobs === true;
     const ids: number[] = [];
     let text = "";
@@ -131,16 +127,15 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
       },
       onTokens(tokens) {
         for (const token of tokens) {
-          sum.add(token.signals);
           ids.push(token.id);
           pending.push(token.id);
           if (token.text === "" && !token.reasoning && !wantsLogprobs) continue;
           push({ text: token.text, reasoning: token.reasoning, logprobs: token.logprobs ? [token.logprobs] : null, reason: null });
         }
       },
-      onEnd({ text: rest, reasoning, reason, stats }) {
+      onEnd({ text: rest, reasoning, reason, stats, signals }) {
         settled();
-        push({ text: rest, reasoning, logprobs: null, reason }, { signals: sum.get() });
+        push({ text: rest, reasoning, logprobs: null, reason }, { signals });
         if (checked.includeUsage) stream.push(shape.usage(head, usageOf(stats)));
         stream.end();
       },

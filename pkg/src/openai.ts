@@ -109,12 +109,19 @@ export interface CompletionLogprobs {
 export interface Signals {
   meanLogprob?: number;
   minLogprob?: number;
+  /** Quantiles of the tokens' log-probabilities. */
+  q05?: number;
+  q10?: number;
+  q20?: number;
+  q50?: number;
   /** Share of the tokens less likely than 1/2. */
   lowShare?: number;
   meanEntropy?: number;
   maxEntropy?: number;
   /** Mean distance between the two best logits. */
   margin?: number;
+  /** At the first token with text, over its 20 best. */
+  firstTokenEntropy?: number;
   /** Lowest mean log-probability over 32 tokens in a row (over all of a shorter answer). */
   lowestWindow?: number;
   /** ln(number of tokens). */

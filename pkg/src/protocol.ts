@@ -2,7 +2,7 @@
 
 import type { ErrorData } from "./errors.js";
 import type { ModelReport } from "./inspect.js";
-import type { EngineEvent, EngineInfo, EngineOptions, FinishReason, MemoryUse, Progress, Stats, Testing, TokenLogprob } from "./types.js";
+import type { EngineEvent, EngineInfo, EngineOptions, FinishReason, MemoryUse, Progress, Signals, Stats, Testing, TokenLogprob } from "./types.js";
 
 /** One file of the model. */
 export type Part =
@@ -90,6 +90,7 @@ export interface Finish {
   reasoning?: string;
   reason: FinishReason;
   stats: Stats;
+  signals: Signals;
 }
 
 /** The answer to "inspect", unless it is "failed" or "crashed". */

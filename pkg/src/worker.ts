@@ -4,12 +4,12 @@ import { errorData, KingletError } from "./errors.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
 import type { Call, EngineRequest, FromWorker, Inspected, Part, Reply, ToWorker, Token } from "./protocol.js";
-import type { MemoryUse, Stats } from "./types.js";
+import type { MemoryUse, Signals, Stats } from "./types.js";
 
 type Step =
   | { type: "prefill" }
   | { type: "token"; id: number; text: string; reasoning?: string; signals: Token["signals"]; topLogprobs: { id: number; logprob: number }[]; special: boolean }
-  | { type: "done"; text: string; reasoning?: string; reason: "stop" | "length"; stats: Stats };
+  | { type: "done"; text: string; reasoning?: string; reason: "stop" | "length"; stats: Stats; signals: Signals };
 
 /** Tokens gather for so long before they are sent; the first goes at once. */
 const BATCH_MS = 8;

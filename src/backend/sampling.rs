@@ -26,6 +26,8 @@ pub struct Sampling {
     pub limit: usize,
     /// How many of the best alternatives to report.
     pub top_logprobs: usize,
+    /// As many of the run's first token, if that is more.
+    pub first_top_logprobs: usize,
 }
 
 /// A token that a device chose, and its figures from the raw logits (`generate/signals.rs`).

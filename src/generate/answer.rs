@@ -1,5 +1,6 @@
 //! One answer under way: the prompt's tokens, those chosen so far, and the text they make.
 
+use super::answer_signals::{AnswerSignals, FIRST_TOKEN_TOP, SignalSum};
 use super::sampler::Sampler;
 use super::signals::summarize;
 use super::stop::StopStrings;
@@ -34,6 +35,7 @@ pub struct Answer {
     detokenizer: Detokenizer,
     stops: StopStrings,
     thoughts: Option<Thoughts>,
+    signals: SignalSum,
     finish: Option<(FinishReason, Option<String>)>,
 }
 
@@ -48,6 +50,7 @@ impl Answer {
             detokenizer: Detokenizer::new(at_start),
             stops: StopStrings::new(&options.stop),
             thoughts: None,
+            signals: SignalSum::default(),
             finish: (limit == 0).then_some((FinishReason::Length, None)),
             options,
         }
@@ -85,9 +88,9 @@ impl Answer {
     /// Chooses the next token from `logits`, `[vocab]`.
     pub fn push(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Token {
         // Two for the margin.
-        let summary = summarize(logits, self.options.top_logprobs.max(2));
+        let summary = summarize(logits, self.options.top_logprobs.max(self.first_top()).max(2));
         let id = self.sampler.choose(logits, &summary, &self.tokens, &self.options);
-        let best = summary.top.iter().take(self.options.top_logprobs);
+        let best = summary.top.iter();
         let top_logprobs = best.map(|&(id, logit)| TokenLogprob { id, logprob: summary.logprob(logit) }).collect();
         self.accept(id, summary.signals(logits, id), top_logprobs, tokenizer)
     }
@@ -109,7 +112,19 @@ impl Answer {
             draws: if options.is_greedy() { Vec::new() } else { self.sampler.draws(limit) },
             limit,
             top_logprobs: options.top_logprobs,
+            first_top_logprobs: self.first_top(),
         }
+    }
+
+    /// How many of the best tokens the answer's first is to report. (A later one is looked at whole: by the time it is known
+    /// that the first had no text, a device has chosen others.)
+    fn first_top(&self) -> usize {
+        if self.is_empty() { FIRST_TOKEN_TOP } else { 0 }
+    }
+
+    /// Of the answer so far.
+    pub fn signals(&self) -> AnswerSignals {
+        self.signals.get()
     }
 
     /// Takes a token that a backend chose.
@@ -122,7 +137,11 @@ impl Answer {
         self.accept(id, Signals { logprob, entropy, margin }, top_logprobs, tokenizer)
     }
 
-    fn accept(&mut self, id: u32, signals: Signals, top_logprobs: Vec<TokenLogprob>, tokenizer: &Tokenizer) -> Token {
+    /// `best`: of the tokens at this place, at least as many as were asked for.
+    fn accept(&mut self, id: u32, signals: Signals, mut best: Vec<TokenLogprob>, tokenizer: &Tokenizer) -> Token {
+        self.note(id, signals, &best, tokenizer);
+        best.truncate(self.options.top_logprobs);
+        let top_logprobs = best;
         self.tokens.push(id);
         let mut text = String::new();
         self.detokenizer.push(tokenizer, id, &mut text);
@@ -142,6 +161,17 @@ impl Answer {
             self.finish = Some((FinishReason::Length, None));
         }
         Token { id, text, reasoning, signals, top_logprobs, special: tokenizer.is_special(id) }
+    }
+
+    fn note(&mut self, id: u32, signals: Signals, best: &[TokenLogprob], tokenizer: &Tokenizer) {
+        if !self.signals.has_content()
+            && !tokenizer.is_special(id)
+            && !tokenizer.token_bytes(id).trim_ascii().is_empty()
+        {
+            let best: Vec<f32> = best.iter().take(self.first_top()).map(|top| top.logprob).collect();
+            self.signals.first_content(&best, signals.entropy);
+        }
+        self.signals.push(signals);
     }
 
     /// The text held back, which is shown after all.

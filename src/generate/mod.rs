@@ -1,12 +1,14 @@
 //! From logits to an answer: which token comes next, what it says, and when to end.
 
 pub mod answer;
+pub mod answer_signals;
 pub mod sampler;
 pub mod signals;
 pub mod stop;
 pub mod thinking;
 
 pub use answer::{Answer, Token};
+pub use answer_signals::{AnswerSignals, SignalSum};
 
 use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};

@@ -24,6 +24,8 @@ const MAX_CANDIDATES: usize = 128;
 const MAX_BIASES: usize = 1024;
 /// Words of a request before biases and draws.
 const HEADER: usize = 12;
+/// The word that says how many of the best tokens to report.
+const TOP_LOGPROBS: u64 = 4;
 /// Bytes of a result, and of each of the best tokens that may follow.
 const RESULT: usize = 16;
 const TOP: usize = 8;
@@ -51,7 +53,16 @@ struct Run {
     submitted: usize,
     returned: usize,
     top_logprobs: usize,
+    /// Of its first token.
+    first_top_logprobs: usize,
     in_flight: VecDeque<Mapping>,
+}
+
+impl Run {
+    /// How many of the best tokens are reported with the run's `token`-th.
+    fn top_logprobs(&self, token: usize) -> usize {
+        if token == 0 { self.first_top_logprobs } else { self.top_logprobs }
+    }
 }
 
 impl Sampler {
@@ -138,9 +149,13 @@ fn candidates(sampling: &Sampling, vocab: usize, limit: usize) -> Option<usize> 
         && sampling.logit_bias.len() <= MAX_BIASES
         && biases_are_distinct
         && sampling.recent.len() <= PENALTY_WINDOW
-        && sampling.top_logprobs <= MAX_TOP
+        && first_top_logprobs(sampling) <= MAX_TOP
         && (greedy || sampling.draws.len() >= limit);
     possible.then_some(candidates)
+}
+
+fn first_top_logprobs(sampling: &Sampling) -> usize {
+    sampling.top_logprobs.max(sampling.first_top_logprobs)
 }
 
 /// `Request` of `shared/sample_keys.wgsl`, up to the draws.
@@ -156,7 +171,7 @@ fn request(sampling: &Sampling, candidates: usize) -> Vec<u8> {
         (penalized || !sampling.logit_bias.is_empty()).into(),
         sampling.logit_bias.len() as u32,
         sampling.recent.len() as u32,
-        sampling.top_logprobs as u32,
+        first_top_logprobs(sampling) as u32,
         temperature.to_bits(),
         top_p.to_bits(),
         log_min_p.to_bits(),
@@ -194,6 +209,7 @@ impl WebGpuBackend {
             submitted: 0,
             returned: 0,
             top_logprobs: sampling.top_logprobs,
+            first_top_logprobs: first_top_logprobs(sampling),
             in_flight: VecDeque::new(),
         });
         self.run_ahead()?;
@@ -237,6 +253,7 @@ impl WebGpuBackend {
             sampler.ahead.token(now);
         }
         let run = sampler.run.as_mut().ok_or_else(not_loaded)?;
+        let top = run.top_logprobs(run.returned).min(vocab);
         run.returned += 1;
         let word = |i: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| bytes[4 * i + byte]));
         let float = |i: usize| f32::from_bits(word(i));
@@ -245,7 +262,7 @@ impl WebGpuBackend {
             logprob: float(1),
             entropy: float(2),
             margin: float(3),
-            top: (0..run.top_logprobs.min(vocab)).map(|i| (word(4 + 2 * i), float(5 + 2 * i))).collect(),
+            top: (0..top).map(|i| (word(4 + 2 * i), float(5 + 2 * i))).collect(),
         };
         self.run_ahead()?;
         Ok(sampled)
@@ -275,7 +292,12 @@ impl WebGpuBackend {
 fn submit(gpu: &Gpu, model: &mut Model, position: Option<usize>) {
     let Some(sampler) = &mut model.sampler else { return };
     let Some(run) = &mut sampler.run else { return };
-    let bytes = (RESULT + TOP * run.top_logprobs) as u64;
+    let top = run.top_logprobs(run.submitted);
+    // What the queue writes now comes after the first token and before the second.
+    if run.submitted == 1 && top != run.first_top_logprobs {
+        gpu.write(&sampler.request, 4 * TOP_LOGPROBS, &(top as u32).to_le_bytes());
+    }
+    let bytes = (RESULT + TOP * top) as u64;
     let staging = sampler.idle.pop().unwrap_or_else(|| gpu.staging("sampled", (RESULT + TOP * MAX_TOP) as u64));
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default());

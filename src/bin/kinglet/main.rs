@@ -4,6 +4,7 @@ mod adapters;
 mod bench;
 mod inspect;
 mod logits;
+mod route;
 mod run;
 mod tokenize;
 
@@ -34,6 +35,7 @@ enum Command {
     Tokenize(tokenize::Options),
     Inspect(inspect::Options),
     Bench(bench::Options),
+    Route(route::Options),
 }
 
 /// What every command that runs a model takes.
@@ -125,6 +127,7 @@ fn main() -> ExitCode {
         Command::Tokenize(options) => tokenize::main(&options),
         Command::Inspect(options) => inspect::main(&options),
         Command::Bench(options) => bench::main(&options),
+        Command::Route(options) => route::main(&options),
     };
     match result {
         Ok(()) | Err(Error::Aborted) => ExitCode::SUCCESS,
