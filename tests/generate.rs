@@ -6,9 +6,10 @@ mod reference;
 
 use kinglet::backend::Backend;
 use kinglet::backend::cpu::CpuBackend;
+use kinglet::generate::answer_signals::{SIGNAL_NAMES, Signal};
 use kinglet::generate::sampler::{Sampler, SplitMix64};
 use kinglet::generate::signals::summarize;
-use kinglet::generate::{FinishReason, GenerateOptions, Signals};
+use kinglet::generate::{AnswerSignals, FinishReason, GenerateOptions, SignalSum, Signals};
 use kinglet::session::{LoadOptions, Request, Session, Stats, Step};
 use kinglet::source::FileSource;
 use kinglet::{Error, ErrorCode};
@@ -367,6 +368,50 @@ fn signals_are_those_of_the_raw_logits() {
     assert!((signals.margin - (logits[order[0] as usize] - logits[order[1] as usize])).abs() < 1e-5);
     assert_eq!(top_logprobs.iter().map(|top| top.id).collect::<Vec<_>>(), order[..3]);
     assert!(top_logprobs.iter().all(|top| (f64::from(top.logprob) - logprob(top.id)).abs() < 1e-4));
+}
+
+#[test]
+fn signals_of_an_answer_are_those_of_its_tokens() {
+    let mut session = cpu(MODEL);
+    let prompt = random_tokens(9, 9);
+    session.start_tokens(prompt.clone(), &GenerateOptions { top_logprobs: 1, ..greedy(40) }, false).unwrap();
+    let mut sum = SignalSum::default();
+    let mut first = None;
+    let found = loop {
+        match block_on(session.step()).unwrap() {
+            Step::Prefill { .. } => {}
+            Step::Token { id, signals, top_logprobs, special, .. } => {
+                assert_eq!(top_logprobs.len(), 1);
+                let bytes = session.tokenizer().token_bytes(id);
+                if first.is_none() && !special && !bytes.trim_ascii().is_empty() {
+                    first = Some((sum.get(), signals.entropy));
+                }
+                sum.push(signals);
+            }
+            Step::Done { signals, .. } => break signals,
+        }
+    };
+    let (before, entropy) = first.expect("some token has text");
+    let first_entropy = found.get(Signal::FirstTokenEntropy).unwrap();
+    if before == AnswerSignals::NONE {
+        let mut logits = Vec::new();
+        block_on(session.logits(&prompt, |rows| {
+            logits = rows[rows.len() - VOCAB as usize..].to_vec();
+            Ok(())
+        }))
+        .unwrap();
+        logits.sort_by(|a, b| b.total_cmp(a));
+        let weights: Vec<f64> = logits[..20].iter().map(|&x| f64::from(x).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let expected: f64 = weights.iter().map(|w| -(w / total) * (w / total).ln()).sum();
+        assert!((first_entropy - expected).abs() < 1e-4, "{first_entropy}, not {expected}");
+        assert!(first_entropy < f64::from(entropy) - 1e-3, "the others are left out");
+    } else {
+        assert_eq!(first_entropy, f64::from(entropy));
+    }
+    for (at, name) in SIGNAL_NAMES.iter().enumerate() {
+        assert!(*name == "firstTokenEntropy" || found.at(at) == sum.get().at(at), "{name}");
+    }
 }
 
 #[test]

@@ -9,7 +9,9 @@ use kinglet::backend::spec::*;
 use kinglet::backend::webgpu::{Counts, GpuOptions, WebGpuBackend};
 use kinglet::backend::{Backend, LayerSlot, Slot, TensorShape};
 use kinglet::formats::Format;
+use kinglet::generate::AnswerSignals;
 use kinglet::generate::GenerateOptions;
+use kinglet::generate::answer_signals::SIGNAL_NAMES;
 use kinglet::generate::sampler::{Sampler, SplitMix64};
 use kinglet::generate::signals::summarize;
 use kinglet::session::{LoadOptions, Session, Step};
@@ -327,6 +329,32 @@ fn stories260k_tells_its_story_without_a_round_trip_for_each_token() {
     let mut session = load(STORIES, &gpu);
     assert_eq!(ids(&mut session, &golden[..1], &greedy(200)), golden[1..201]);
     assert_eq!(session.stats().dispatches_per_token, 5 * 5 + 4);
+}
+
+/// The first token's entropy takes its twenty best, which the device reports of no other token.
+#[test]
+fn the_signals_of_an_answer_are_the_hosts() {
+    let Some(gpu) = gpu() else { return };
+    fn signals<B: Backend>(session: &mut Session<B>, top_logprobs: usize) -> AnswerSignals {
+        let options = GenerateOptions { top_logprobs, ..greedy(40) };
+        session.start_tokens(vec![1, 403], &options, false).unwrap();
+        loop {
+            match block_on(session.step()).unwrap() {
+                Step::Prefill { .. } => {}
+                Step::Token { top_logprobs: found, .. } => assert_eq!(found.len(), top_logprobs),
+                Step::Done { signals, .. } => return signals,
+            }
+        }
+    }
+    let (mut on_gpu, mut on_cpu) = (load(STORIES, &gpu), load_on_cpu(STORIES));
+    for top_logprobs in [0, 2] {
+        let (found, expected) = (signals(&mut on_gpu, top_logprobs), signals(&mut on_cpu, top_logprobs));
+        for (at, name) in SIGNAL_NAMES.iter().enumerate() {
+            let (found, expected) = (found.at(at).unwrap(), expected.at(at).unwrap());
+            // Activations of 8 bits on the CPU only.
+            assert!((found - expected).abs() < 0.05 + 0.05 * expected.abs(), "{name}: {found}, not {expected}");
+        }
+    }
 }
 
 #[test]

@@ -109,7 +109,14 @@ impl Calibration {
     pub fn new(examples: &[Example], target: &Target, seed: u64, made_for: Option<MadeFor>) -> Result<Self> {
         let fitted = super::calibration::fit(examples, target, seed)?;
         fitted.check_certifiable()?;
-        let Fitted { model, certified, reference, feasibility } = fitted;
+        let Fitted { mut model, mut certified, mut reference, mut feasibility } = fitted;
+        round_all(&mut model, &mut certified, &mut reference, &mut feasibility);
+        certified.dedup_by(|later, earlier| {
+            let same = later.tau == earlier.tau;
+            // It passed as well, and last.
+            *earlier = if same { *later } else { *earlier };
+            same
+        });
         let last = certified.len() - 1;
         let gaps = last.min(MAX_POINTS - 1);
         let certified = (0..=gaps).map(|i| certified[i * last / gaps.max(1)]).collect();
@@ -141,6 +148,32 @@ impl Calibration {
             .as_ref()
             .map_or(vec!["what it was made for is not known"], |made_for| made_for.differences(running))
     }
+}
+
+/// To twelve digits: what serde_json reads back exactly without its slower parser, so that a calibration and its file say
+/// the same of every answer.
+fn round(x: &mut f64) {
+    *x = if x.abs() < 1e-9 { 0.0 } else { format!("{x:.11e}").parse().unwrap_or(*x) };
+}
+
+fn round_all(model: &mut Model, points: &mut [Point], reference: &mut Reference, report: &mut Feasibility) {
+    for term in &mut model.logistic.terms {
+        [&mut term.mean, &mut term.deviation, &mut term.weight].into_iter().for_each(round);
+    }
+    round(&mut model.logistic.bias);
+    model.isotonic.score.iter_mut().chain(&mut model.isotonic.p).for_each(round);
+    // Scores that differ in the thirteenth digit only.
+    model.isotonic.make_distinct();
+    for point in points {
+        [&mut point.tau, &mut point.local, &mut point.risk, &mut point.bound].into_iter().for_each(round);
+    }
+    reference.p_ok.iter_mut().chain(&mut reference.log_length).for_each(round);
+    let Feasibility { error_rate, auroc, least_escalated, certified_local, quality_at80, lowest_risk, .. } = report;
+    [error_rate, certified_local, quality_at80, lowest_risk]
+        .into_iter()
+        .chain(auroc)
+        .chain(least_escalated)
+        .for_each(round);
 }
 
 #[derive(Serialize, Deserialize)]
@@ -230,14 +263,15 @@ fn read(json: &str) -> Result<Calibration, String> {
     if head.version != VERSION {
         return Err(format!("its version is {}, this program reads {VERSION}", head.version));
     }
-    let file: File = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    let mut file: File = serde_json::from_str(json).map_err(|error| error.to_string())?;
     if file.key != file.made_for.as_ref().map(MadeFor::key) {
         return Err("its key is not that of what it was made for".into());
     }
     if let Some(made_for) = file.made_for.as_ref().filter(|made_for| made_for.signals != SIGNAL_VERSION) {
         return Err(format!("its signals are of version {}, not {SIGNAL_VERSION}", made_for.signals));
     }
-    let model = read_model(file.model)?;
+    let mut model = read_model(&file.model)?;
+    round_all(&mut model, &mut file.certified, &mut file.drift, &mut file.feasibility);
     check_points(&file.certified, &file.feasibility)?;
     check_reference(&file.drift)?;
     check_report(&file.feasibility)?;
@@ -250,10 +284,10 @@ fn read(json: &str) -> Result<Calibration, String> {
     })
 }
 
-fn read_model(file: FileModel) -> Result<Model, String> {
+fn read_model(file: &FileModel) -> Result<Model, String> {
     let mut terms: Vec<Term> = Vec::with_capacity(SIGNALS);
-    for FileTerm { name, mean, deviation, weight } in file.signals {
-        let signal = SIGNAL_NAMES.iter().position(|known| *known == name);
+    for &FileTerm { ref name, mean, deviation, weight } in &file.signals {
+        let signal = SIGNAL_NAMES.iter().position(|known| known == name);
         let signal =
             signal.ok_or_else(|| format!("there is no signal \"{}\"", name.chars().take(40).collect::<String>()))?;
         if terms.iter().any(|term| term.signal == signal) {
@@ -261,7 +295,7 @@ fn read_model(file: FileModel) -> Result<Model, String> {
         }
         // The products of what passes are finite.
         let plain = |x: f64| x.abs() < 1e9;
-        if !(plain(mean) && plain(weight) && plain(deviation) && deviation > 1e-12) {
+        if !(plain(mean) && plain(weight) && plain(deviation) && deviation >= 1e-9) {
             return Err(format!("the figures of the signal {name} are out of range"));
         }
         terms.push(Term { signal, mean, deviation, weight });
@@ -277,7 +311,7 @@ fn read_model(file: FileModel) -> Result<Model, String> {
     if !shares(score) || !shares(p) || !score.windows(2).all(|two| two[0] < two[1]) || !is_rising(p) {
         return Err("the isotonic regression does not rise from 0 to 1".into());
     }
-    Ok(Model { logistic: Logistic { terms, bias: file.bias }, isotonic: file.isotonic })
+    Ok(Model { logistic: Logistic { terms, bias: file.bias }, isotonic: file.isotonic.clone() })
 }
 
 fn check_points(points: &[Point], feasibility: &Feasibility) -> Result<(), String> {

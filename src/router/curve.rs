@@ -40,11 +40,9 @@ impl Curve {
         let mut total: f64 = sorted.iter().map(|outcome| outcome.local).sum();
         let mut quality = vec![total / n];
         for tied in sorted.chunk_by(|a, b| a.score == b.score) {
-            let gain = tied.iter().map(|outcome| outcome.strong - outcome.local).sum::<f64>() / tied.len() as f64;
-            for _ in tied {
-                total += gain;
-                quality.push(total / n);
-            }
+            let gain: f64 = tied.iter().map(|outcome| outcome.strong - outcome.local).sum();
+            quality.extend((1..=tied.len()).map(|i| (total + gain * i as f64 / tied.len() as f64) / n));
+            total += gain;
         }
         Self { quality }
     }

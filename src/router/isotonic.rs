@@ -41,6 +41,17 @@ impl Isotonic {
         }
     }
 
+    /// Drops points whose score is not above the one before.
+    pub fn make_distinct(&mut self) {
+        let mut kept: Vec<(f64, f64)> = Vec::with_capacity(self.score.len());
+        for (&score, &p) in self.score.iter().zip(&self.p) {
+            if kept.last().is_none_or(|last| last.0 < score) {
+                kept.push((score, p));
+            }
+        }
+        (self.score, self.p) = kept.into_iter().unzip();
+    }
+
     /// Constant beyond the first and the last block.
     pub fn at(&self, score: f64) -> f64 {
         let next = self.score.partition_point(|&centre| centre <= score);

@@ -1,0 +1,92 @@
+//! What escalating the least certain answers buys, replayed through the shipped code.
+
+use super::data::{answers, csv, folder};
+use super::goals::{Row, percent, report, soak};
+use kinglet::router::artifact::Calibration;
+use kinglet::router::calibration::fit;
+use kinglet::router::certify::Target;
+use kinglet::router::curve::{Curve, Outcome};
+use kinglet::router::examples::{Example, Random};
+use kinglet::router::replay::replay;
+
+/// Learned on 1,000, replayed on the others: mean (escalated for 95 % quality, AUROC, APGR).
+fn escalated(task: &str, model: &str, splits: usize) -> [f64; 3] {
+    let answers = answers(task, model);
+    let mut random = Random(7);
+    let mut sums = [0.0; 3];
+    for split in 0..splits {
+        let (learn, rest) = answers.split(1000, &mut random);
+        // Escalation by rank needs no certificate; a target of cost 90 % is one that always passes.
+        let target = Target { risk: None, cost: Some(0.9), delta: 0.1 };
+        let calibration = Calibration::new(&learn, &target, split as u64, None).unwrap();
+        let rest: Vec<Example> = rest.into_iter().cloned().collect();
+        let replay = replay(&calibration, &rest);
+        sums[0] += replay.escalated_for["0.95"].unwrap();
+        sums[1] += replay.auroc.unwrap();
+        sums[2] += replay.apgr.unwrap();
+    }
+    sums.map(|sum| sum / splits as f64)
+}
+
+#[test]
+fn the_cascade_keeps_quality() {
+    let splits = if soak() { 100 } else { 4 };
+    let recorded = folder().is_some();
+    // (task, model, the most to escalate for 95 % of the strong model's quality)
+    let goals = [
+        ("CosmosQA", "Qwen-7B", Some(0.24)),
+        ("MMLU", "Qwen-7B", Some(0.59)),
+        ("CosmosQA", "Qwen-1.8B", None),
+        ("MMLU", "Qwen-1.8B", None),
+        ("CosmosQA", "Mistral-7B", None),
+        ("MMLU", "Mistral-7B", None),
+    ];
+    let mut rows = Vec::new();
+    for (task, model, goal) in goals {
+        let [share, auroc, apgr] = escalated(task, model, splits);
+        let mu = answers(task, model).error_rate();
+        // Escalating at random, quality 0.95 takes (0.95 - (1 - mu)) / mu of the answers.
+        let random = 1.0 - 0.05 / mu;
+        let what = format!("{model} to 72B on {task}: escalated for 95 % quality");
+        let found = format!("{} (random {}; AUROC {auroc:.3}, APGR {apgr:.3})", percent(share), percent(random));
+        rows.push(match goal.filter(|_| recorded) {
+            // To the whole percent, as the goal is given.
+            Some(goal) => {
+                Row::new(what, found, format!("<= {}", percent(goal)), (100.0 * share).round() <= 100.0 * goal)
+            }
+            None => Row::new(what, found, "less than random", share < random),
+        });
+    }
+    report("cascade", &rows);
+}
+
+/// RouteLLM's questions without any model's confidence: what the prompt's length and an answer's length are worth.
+#[test]
+fn lengths_alone_rank_little() {
+    let Some(folder) = folder() else { return };
+    let mut outcomes = Vec::new();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder.join("routellm/mmlu")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    let truth = |text: &str| f64::from(u8::from(text == "True"));
+    for file in &files {
+        for row in csv(&std::fs::read_to_string(file).unwrap()) {
+            let score = -(row[0].chars().count() as f64);
+            outcomes.push(Outcome { score, local: truth(&row[1]), strong: truth(&row[2]) });
+        }
+    }
+    let apgr = Curve::new(&outcomes).apgr().unwrap();
+    let what = format!("RouteLLM, MMLU ({} questions): APGR of the prompt's length", outcomes.len());
+    let mut rows = vec![Row::new(what, format!("{apgr:.3}"), "0.586 is known", (apgr - 0.586).abs() < 0.01)];
+
+    let text = std::fs::read_to_string(folder.join("routellm/gsm8k_responses.csv")).unwrap();
+    let lines = csv(&text).into_iter().enumerate().map(|(i, row)| {
+        let words = row[3].split_whitespace().count().max(1) as f64;
+        format!("{{\"id\":{i},\"signals\":{{\"logLength\":{}}},\"label\":{}}}\n", words.ln(), truth(&row[1]))
+    });
+    let examples = kinglet::router::examples::parse(&lines.collect::<String>()).unwrap();
+    let fitted = fit(&examples, &Target::risk(0.2, 0.1), 0).unwrap().feasibility;
+    let found = format!("AUROC {:.3}, error rate {}", fitted.auroc.unwrap(), percent(fitted.error_rate));
+    rows.push(Row::note(format!("Mixtral on GSM8K ({} questions), its answer's length alone", examples.len()), found));
+    report("lengths", &rows);
+}
