@@ -142,7 +142,7 @@ pub enum Step {
         reason: FinishReason,
         stop: Option<String>,
         stats: Stats,
-        signals: AnswerSignals,
+        signals: Box<AnswerSignals>,
     },
 }
 
@@ -456,7 +456,7 @@ impl<B: Backend> Session<B> {
         if let Some((reason, stop)) = run.answer.finished().cloned() {
             let Said { reasoning, text } = run.answer.take_held_text();
             let (reason, stop) = run.answer.finished().cloned().unwrap_or((reason, stop));
-            let signals = run.answer.signals();
+            let signals = run.answer.signals().into();
             self.abort();
             return Ok(Step::Done { text, reasoning, reason, stop, stats: self.stats.clone(), signals });
         }

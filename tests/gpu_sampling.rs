@@ -342,7 +342,7 @@ fn the_signals_of_an_answer_are_the_hosts() {
             match block_on(session.step()).unwrap() {
                 Step::Prefill { .. } => {}
                 Step::Token { top_logprobs: found, .. } => assert_eq!(found.len(), top_logprobs),
-                Step::Done { signals, .. } => return signals,
+                Step::Done { signals, .. } => return *signals,
             }
         }
     }

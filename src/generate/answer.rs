@@ -139,9 +139,7 @@ impl Answer {
 
     /// `best`: of the tokens at this place, at least as many as were asked for.
     fn accept(&mut self, id: u32, signals: Signals, mut best: Vec<TokenLogprob>, tokenizer: &Tokenizer) -> Token {
-        self.note(id, signals, &best, tokenizer);
-        best.truncate(self.options.top_logprobs);
-        let top_logprobs = best;
+        let first_top = self.first_top();
         self.tokens.push(id);
         let mut text = String::new();
         self.detokenizer.push(tokenizer, id, &mut text);
@@ -154,24 +152,24 @@ impl Answer {
             Some(thoughts) => thoughts.push(&text),
             None => Said { text, ..Said::default() },
         };
+        let has_text = match self.thoughts {
+            // A thought is not what the question is about.
+            Some(_) => !text.trim().is_empty(),
+            None => !tokenizer.is_special(id) && !tokenizer.token_bytes(id).trim_ascii().is_empty(),
+        };
+        if has_text && !self.signals.has_content() {
+            let best: Vec<f32> = best.iter().take(first_top).map(|top| top.logprob).collect();
+            self.signals.first_content(&best, signals.entropy);
+        }
+        self.signals.push(signals);
+        best.truncate(self.options.top_logprobs);
         let ends = !self.options.ignore_eos && tokenizer.end_ids().contains(&id);
         if ends || stop.is_some() {
             self.finish = Some((FinishReason::Stop, stop));
         } else if self.len() >= self.limit {
             self.finish = Some((FinishReason::Length, None));
         }
-        Token { id, text, reasoning, signals, top_logprobs, special: tokenizer.is_special(id) }
-    }
-
-    fn note(&mut self, id: u32, signals: Signals, best: &[TokenLogprob], tokenizer: &Tokenizer) {
-        if !self.signals.has_content()
-            && !tokenizer.is_special(id)
-            && !tokenizer.token_bytes(id).trim_ascii().is_empty()
-        {
-            let best: Vec<f32> = best.iter().take(self.first_top()).map(|top| top.logprob).collect();
-            self.signals.first_content(&best, signals.entropy);
-        }
-        self.signals.push(signals);
+        Token { id, text, reasoning, signals, top_logprobs: best, special: tokenizer.is_special(id) }
     }
 
     /// The text held back, which is shown after all.

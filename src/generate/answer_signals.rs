@@ -1,10 +1,9 @@
 //! How sure the model was of a whole answer: the signals of its tokens in thirteen figures.
 
 use super::Signals;
-use serde::de::Error as _;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::BTreeMap;
 
 /// Counts up whenever a figure below is computed otherwise: what was calibrated on the old ones must not read the new.
 pub const SIGNAL_VERSION: u32 = 1;
@@ -92,14 +91,28 @@ impl Serialize for AnswerSignals {
 
 impl<'de> Deserialize<'de> for AnswerSignals {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut signals = Self::NONE;
-        // JSON has no NaN: JavaScript writes null.
-        for (name, value) in BTreeMap::<String, Option<f64>>::deserialize(deserializer)? {
+        deserializer.deserialize_map(ByName)
+    }
+}
+
+struct ByName;
+
+impl<'de> Visitor<'de> for ByName {
+    type Value = AnswerSignals;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("an object of signals")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<AnswerSignals, M::Error> {
+        let mut signals = AnswerSignals::NONE;
+        while let Some(name) = map.next_key::<String>()? {
             let Some(index) = SIGNAL_NAMES.iter().position(|known| *known == name) else {
                 let known = SIGNAL_NAMES.join(", ");
-                return Err(D::Error::custom(format!("there is no signal \"{name}\"; the signals are {known}")));
+                return Err(M::Error::custom(format!("there is no signal \"{name}\"; the signals are {known}")));
             };
-            signals.0[index] = value.filter(|value| value.is_finite());
+            // JSON has no NaN: JavaScript writes null.
+            signals.0[index] = map.next_value::<Option<f64>>()?.filter(|value| value.is_finite());
         }
         Ok(signals)
     }

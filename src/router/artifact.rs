@@ -1,29 +1,28 @@
 //! The calibration as a file: JSON that names what it was made for, and is read with suspicion.
 
+mod read;
+
 use super::calibration::{Fitted, Model};
 use super::certify::{Point, Target};
 use super::drift::Reference;
 use super::examples::Example;
 use super::feasibility::Feasibility;
-use super::isotonic::Isotonic;
-use super::logistic::{Logistic, Term};
-use crate::generate::answer_signals::{SIGNAL_NAMES, SIGNAL_VERSION, SIGNALS};
+use super::logistic::Term;
+use crate::generate::answer_signals::{SIGNAL_NAMES, SIGNAL_VERSION};
 use crate::generate::{AnswerSignals, GenerateOptions};
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 const FORMAT: &str = "kinglet-calibration";
 const VERSION: u32 = 1;
-/// Far more than a calibration takes.
-const MAX_BYTES: usize = 1 << 20;
 /// Certified thresholds that are kept, the first and the last among them.
 const MAX_POINTS: usize = 32;
-const MAX_LIST: usize = 100_000;
 
 /// What answers a calibration speaks of. Another model, template, sampler, definition of a signal or precision gives other
 /// figures for the same answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MadeFor {
     /// SHA-256 of the file, in hex.
     pub model: String,
@@ -150,10 +149,41 @@ impl Calibration {
     }
 }
 
+impl Calibration {
+    pub fn to_json(&self) -> String {
+        let Model { logistic, isotonic } = &self.model;
+        let term = |&Term { signal, mean, deviation, weight }: &Term| json!({ "name": SIGNAL_NAMES[signal], "mean": mean, "deviation": deviation, "weight": weight });
+        let signals: Vec<Value> = logistic.terms.iter().map(term).collect();
+        let file = json!({
+            "format": FORMAT,
+            "version": VERSION,
+            // For logs.
+            "key": self.made_for.as_ref().map(MadeFor::key),
+            "madeFor": self.made_for,
+            "model": { "signals": signals, "bias": logistic.bias, "isotonic": isotonic },
+            "certified": self.certified,
+            "drift": self.reference,
+            "feasibility": self.feasibility,
+        });
+        format!("{file}\n")
+    }
+
+    /// Errors: [`Error::BadRequest`]: what in the file cannot be; nothing in it is taken on trust.
+    pub fn from_json(json: &str) -> Result<Self> {
+        read::calibration(json).map_err(|problem| {
+            let advice = "make it again with `kinglet route calibrate`";
+            Error::BadRequest(format!("the calibration cannot be used: {problem}; {advice}"))
+        })
+    }
+}
+
 /// To twelve digits: what serde_json reads back exactly without its slower parser, so that a calibration and its file say
-/// the same of every answer.
+/// the same of every answer. (Formatting and parsing would do it too, in 7 kB of wasm.)
 fn round(x: &mut f64) {
-    *x = if x.abs() < 1e-9 { 0.0 } else { format!("{x:.11e}").parse().unwrap_or(*x) };
+    // Powers of ten are exact up to 10^22, and so is the quotient to the last bit.
+    let digits = 11 - (x.abs().log10().floor() as i32).clamp(-9, 9);
+    let scale = 10f64.powi(digits);
+    *x = if x.abs() < 1e-9 { 0.0 } else { (*x * scale).round() / scale };
 }
 
 fn round_all(model: &mut Model, points: &mut [Point], reference: &mut Reference, report: &mut Feasibility) {
@@ -174,203 +204,4 @@ fn round_all(model: &mut Model, points: &mut [Point], reference: &mut Reference,
         .chain(auroc)
         .chain(least_escalated)
         .for_each(round);
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
-    format: String,
-    version: u32,
-    /// Of `made_for`, for logs.
-    key: Option<String>,
-    made_for: Option<MadeFor>,
-    model: FileModel,
-    certified: Vec<Point>,
-    drift: Reference,
-    feasibility: Feasibility,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileModel {
-    signals: Vec<FileTerm>,
-    bias: f64,
-    isotonic: Isotonic,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileTerm {
-    name: String,
-    mean: f64,
-    deviation: f64,
-    weight: f64,
-}
-
-impl Calibration {
-    pub fn to_json(&self) -> String {
-        let Model { logistic, isotonic } = &self.model;
-        let term = |&Term { signal, mean, deviation, weight }: &Term| FileTerm {
-            name: SIGNAL_NAMES[signal].into(),
-            mean,
-            deviation,
-            weight,
-        };
-        let file = File {
-            format: FORMAT.into(),
-            version: VERSION,
-            key: self.made_for.as_ref().map(MadeFor::key),
-            made_for: self.made_for.clone(),
-            model: FileModel {
-                signals: logistic.terms.iter().map(term).collect(),
-                bias: logistic.bias,
-                isotonic: isotonic.clone(),
-            },
-            certified: self.certified.clone(),
-            drift: self.reference.clone(),
-            feasibility: self.feasibility.clone(),
-        };
-        serde_json::to_string(&file).expect("plain data") + "\n"
-    }
-
-    /// Errors: [`Error::BadRequest`]: what in the file cannot be; nothing in it is taken on trust.
-    pub fn from_json(json: &str) -> Result<Self> {
-        read(json).map_err(|problem| {
-            Error::BadRequest(format!(
-                "the calibration cannot be used: {problem}; make it again with `kinglet route calibrate`"
-            ))
-        })
-    }
-}
-
-fn read(json: &str) -> Result<Calibration, String> {
-    if json.len() > MAX_BYTES {
-        return Err(format!("it has {} bytes, no calibration has more than {MAX_BYTES}", json.len()));
-    }
-    // Of another version all else may differ.
-    #[derive(Deserialize)]
-    struct Head {
-        format: String,
-        version: u32,
-    }
-    let head: Head = serde_json::from_str(json).map_err(|error| format!("it is not a calibration ({error})"))?;
-    if head.format != FORMAT {
-        return Err(format!(
-            "its format is \"{}\", not \"{FORMAT}\"",
-            head.format.chars().take(40).collect::<String>()
-        ));
-    }
-    if head.version != VERSION {
-        return Err(format!("its version is {}, this program reads {VERSION}", head.version));
-    }
-    let mut file: File = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    if file.key != file.made_for.as_ref().map(MadeFor::key) {
-        return Err("its key is not that of what it was made for".into());
-    }
-    if let Some(made_for) = file.made_for.as_ref().filter(|made_for| made_for.signals != SIGNAL_VERSION) {
-        return Err(format!("its signals are of version {}, not {SIGNAL_VERSION}", made_for.signals));
-    }
-    let mut model = read_model(&file.model)?;
-    round_all(&mut model, &mut file.certified, &mut file.drift, &mut file.feasibility);
-    check_points(&file.certified, &file.feasibility)?;
-    check_reference(&file.drift)?;
-    check_report(&file.feasibility)?;
-    Ok(Calibration {
-        made_for: file.made_for,
-        model,
-        certified: file.certified,
-        reference: file.drift,
-        feasibility: file.feasibility,
-    })
-}
-
-fn read_model(file: &FileModel) -> Result<Model, String> {
-    let mut terms: Vec<Term> = Vec::with_capacity(SIGNALS);
-    for &FileTerm { ref name, mean, deviation, weight } in &file.signals {
-        let signal = SIGNAL_NAMES.iter().position(|known| known == name);
-        let signal =
-            signal.ok_or_else(|| format!("there is no signal \"{}\"", name.chars().take(40).collect::<String>()))?;
-        if terms.iter().any(|term| term.signal == signal) {
-            return Err(format!("the signal {name} is there twice"));
-        }
-        // The products of what passes are finite.
-        let plain = |x: f64| x.abs() < 1e9;
-        if !(plain(mean) && plain(weight) && plain(deviation) && deviation >= 1e-9) {
-            return Err(format!("the figures of the signal {name} are out of range"));
-        }
-        terms.push(Term { signal, mean, deviation, weight });
-    }
-    // Negated, so that NaN fails.
-    if !(file.bias.abs() < 1e9) {
-        return Err("the bias is out of range".into());
-    }
-    let Isotonic { score, p } = &file.isotonic;
-    if score.is_empty() || score.len() != p.len() || score.len() > MAX_LIST {
-        return Err("the isotonic regression has no points, or not as many scores as probabilities".into());
-    }
-    if !shares(score) || !shares(p) || !score.windows(2).all(|two| two[0] < two[1]) || !is_rising(p) {
-        return Err("the isotonic regression does not rise from 0 to 1".into());
-    }
-    Ok(Model { logistic: Logistic { terms, bias: file.bias }, isotonic: file.isotonic.clone() })
-}
-
-fn check_points(points: &[Point], feasibility: &Feasibility) -> Result<(), String> {
-    if points.is_empty() || points.len() > MAX_POINTS || !feasibility.certifiable {
-        return Err(format!("it has {} certified thresholds; it must have 1 to {MAX_POINTS}", points.len()));
-    }
-    for (i, point) in points.iter().enumerate() {
-        if !shares(&[point.tau, point.local, point.risk, point.bound]) || point.risk > point.bound {
-            return Err(format!("the certified threshold {i} is out of range"));
-        }
-        let promised = feasibility.target.risk.unwrap_or(1.0);
-        if point.bound > promised + 1e-9 {
-            return Err(format!(
-                "the certified threshold {i} has a bound of {}, above the risk of {promised}",
-                point.bound
-            ));
-        }
-    }
-    let loosens = points.windows(2).all(|two| two[0].tau > two[1].tau);
-    let tightens = points.windows(2).all(|two| two[0].tau < two[1].tau);
-    match feasibility.target.risk {
-        Some(_) if !loosens => Err("the certified thresholds do not go from strict to loose".into()),
-        None if !tightens => Err("the certified thresholds do not go from loose to strict".into()),
-        _ => Ok(()),
-    }
-}
-
-fn check_reference(reference: &Reference) -> Result<(), String> {
-    let Reference { n, p_ok, log_length } = reference;
-    let most = (*n).min(MAX_LIST);
-    if p_ok.is_empty() || p_ok.len() > most || !shares(p_ok) || !is_rising(p_ok) {
-        return Err("the reference of p(ok) is not a rising list from 0 to 1".into());
-    }
-    if log_length.len() > most || !is_rising(log_length) || !log_length.iter().all(|x| x.abs() < 1e9) {
-        return Err("the reference of lengths is not a rising list".into());
-    }
-    Ok(())
-}
-
-fn check_report(report: &Feasibility) -> Result<(), String> {
-    report.target.check().map_err(|error| error.to_string())?;
-    let figures = [
-        Some(report.error_rate),
-        report.auroc,
-        report.least_escalated,
-        Some(report.certified_local),
-        Some(report.quality_at80),
-        Some(report.lowest_risk),
-    ];
-    if !figures.iter().flatten().all(|&x| shares(&[x])) || report.tested > report.n {
-        return Err("the feasibility report is out of range".into());
-    }
-    Ok(())
-}
-
-fn shares(values: &[f64]) -> bool {
-    values.iter().all(|value| (0.0..=1.0).contains(value))
-}
-
-fn is_rising(values: &[f64]) -> bool {
-    values.windows(2).all(|two| two[0] <= two[1])
 }

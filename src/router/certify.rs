@@ -6,17 +6,16 @@
 
 use super::binomial::{cdf, mean_tail, upper_bound};
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What is promised, with probability 1 - delta over the choice of the examples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Target {
     /// Of the answers kept local, at most this share is not acceptable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub risk: Option<f64>,
     /// Or: of what the cloud would cost for all, at most this share is spent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
     pub delta: f64,
 }
@@ -48,19 +47,31 @@ impl Target {
         Ok(target)
     }
 
-    /// Errors: [`Error::BadRequest`], what is out of range.
-    pub fn check(&self) -> Result<()> {
-        let parts = [("risk", self.risk), ("cost", self.cost), ("delta", Some(self.delta))];
-        for (name, value) in parts.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-            if !(0.0005..=0.9995).contains(&value) {
-                return Err(Error::BadRequest(format!("the target's {name} is {value}; it must be between 0 and 1")));
-            }
-        }
-        match (self.risk, self.cost) {
-            (Some(_), None) | (None, Some(_)) => Ok(()),
-            _ => Err(Error::BadRequest("a target is either risk=... or cost=..., one of them".into())),
-        }
+    fn parts(&self) -> [(&'static str, Option<f64>); 3] {
+        [("risk", self.risk), ("cost", self.cost), ("delta", Some(self.delta))]
     }
+
+    /// One of risk and cost, and all between 0 and 1.
+    pub fn is_possible(&self) -> bool {
+        self.risk.is_some() != self.cost.is_some() && self.parts().iter().all(|(_, value)| value.is_none_or(is_share))
+    }
+
+    /// Errors: [`Error::BadRequest`], why it is not possible.
+    pub fn check(&self) -> Result<()> {
+        if self.is_possible() {
+            return Ok(());
+        }
+        let wrong = self.parts().into_iter().find_map(|(name, value)| Some((name, value.filter(|&x| !is_share(x))?)));
+        Err(Error::BadRequest(match wrong {
+            Some((name, value)) => format!("the target's {name} is {value}; it must be between 0 and 1"),
+            None => "a target is either risk=... or cost=..., one of them".into(),
+        }))
+    }
+}
+
+/// Closer to 0 or 1 nothing is certified on examples that anybody has.
+fn is_share(value: f64) -> bool {
+    (0.0005..=0.9995).contains(&value)
 }
 
 impl std::fmt::Display for Target {
@@ -73,8 +84,7 @@ impl std::fmt::Display for Target {
 }
 
 /// A threshold that passed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// An answer with p(ok) of at least this stays local.
     pub tau: f64,

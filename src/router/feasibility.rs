@@ -3,11 +3,11 @@
 use super::binomial::cdf;
 use super::certify::{LEAST_LOCAL, Point, Target, Tested, first_kept};
 use super::curve::{Curve, auroc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Shares are of the held-out half, but for `error_rate`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Feasibility {
     pub target: Target,
     /// Labelled examples, and those among them that were tested on.

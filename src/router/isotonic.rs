@@ -1,11 +1,11 @@
 //! Isotonic regression: the probability as a non-decreasing function of a score.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Blocks of pooled neighbours, joined by straight lines between their centres: within a block the score still ranks,
 /// which a staircase would give away.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Isotonic {
     /// The blocks' mean scores, rising.
     pub score: Vec<f64>,

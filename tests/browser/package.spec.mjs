@@ -122,7 +122,11 @@ describe("answers", () => {
     const logprobs = content.map(({ logprob }) => logprob);
     assert.ok(Math.abs((chat.signals.meanLogprob ?? 0) - logprobs.reduce((a, b) => a + b) / 12) < 1e-12);
     assert.equal(chat.signals.minLogprob, Math.min(...logprobs));
-    assert.equal(chat.signals.logLength, Math.log(12));
+    assert.ok(Math.abs((chat.signals.logLength ?? 0) - Math.log(12)) < 1e-12);
+    const { minLogprob, q05, q10, q20, q50, firstTokenEntropy } = /** @type {Required<typeof chat.signals>} */ (chat.signals);
+    const rising = [minLogprob, q05, q10, q20, q50, 0];
+    assert.deepEqual(rising, rising.toSorted((a, b) => a - b));
+    assert.ok(firstTokenEntropy >= 0 && firstTokenEntropy <= Math.log(20));
 
     const legacy = text.choices[0].logprobs;
     assert.equal(legacy?.tokens.join("").trim(), text.choices[0].text.trim());

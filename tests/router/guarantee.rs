@@ -107,7 +107,7 @@ fn risks_stay_within_what_is_promised() {
         rows.push(Row::new(format!("broken: {what}"), found, format!("<= {}", percent(most)), broken <= most));
         let first = rows.len() == 1 && folder().is_some();
         let what = format!("local: {what}");
-        // Four splits' worth of noise where there are few.
+        // Few splits scatter.
         let least = if soak() { 0.8 } else { 0.78 };
         rows.push(match first {
             true => Row::new(what, percent(coverage), ">= 80.0 %", coverage >= least),
