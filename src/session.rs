@@ -1,164 +1,24 @@
 //! A loaded model in conversation: prompt building, context window, prefix reuse, usage. One request at a time; the
 //! caller queues.
 
+mod load;
+mod types;
+
 use crate::backend::cpu::CpuBackend;
 use crate::backend::lora::{Active, LowRank};
-use crate::backend::{Backend, DecoderSpec, HeadRows, Memory};
-use crate::formats::{Checkpoint, Format, TensorInfo, lora};
+use crate::backend::{Backend, HeadRows, Memory};
+use crate::formats::lora;
 pub use crate::generate::TokenLogprob;
 use crate::generate::sampler::SplitMix64;
 use crate::generate::thinking::Said;
-use crate::generate::{AdapterUse, Answer, AnswerSignals, FinishReason, GenerateOptions, Signals};
-use crate::model::{adapter, arch, decoder, memory, weights};
+use crate::generate::{AdapterUse, Answer, GenerateOptions};
+use crate::model::{adapter, arch, decoder};
 use crate::source::ByteSource;
-use crate::text::chat_template::Arguments;
 use crate::text::tokenizer::Special;
-use crate::text::{ChatTemplate, Message, Tokenizer};
+use crate::text::{ChatTemplate, Tokenizer};
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
-
-/// Milliseconds from any fixed moment on.
-pub type Clock = fn() -> f64;
-
-/// Seconds since 1970 of local time, as a calendar on the wall has it; None where there is no such clock.
-pub type WallClock = fn() -> Option<i64>;
-
-#[derive(Clone, Debug)]
-pub struct LoadOptions {
-    /// Default: min(the file's, 4096). More than the file's is allowed.
-    pub context_length: Option<usize>,
-    /// Bytes that model, cache and scratch may take. Default: what wasm32 can address; no limit elsewhere.
-    pub memory_limit: Option<u64>,
-    /// wasm32-unknown-unknown has no clock of its own: without one the times of [`Stats`] are 0 there.
-    pub clock: Clock,
-    /// What chat templates call today (`strftime_now`). Default: UTC, for std knows no time zone; nothing on
-    /// wasm32-unknown-unknown.
-    pub wall_clock: WallClock,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        Self { context_length: None, memory_limit: memory::default_limit(), clock: system_clock, wall_clock }
-    }
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn system_clock() -> f64 {
-    use std::sync::LazyLock;
-    use std::time::Instant;
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_secs_f64() * 1e3
-}
-
-#[cfg(target_arch = "wasm32")]
-fn system_clock() -> f64 {
-    0.0
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn wall_clock() -> Option<i64> {
-    use std::time::{SystemTime, UNIX_EPOCH};
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|passed| passed.as_secs() as i64)
-}
-
-#[cfg(target_arch = "wasm32")]
-fn wall_clock() -> Option<i64> {
-    None
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Info {
-    pub architecture: String,
-    pub name: Option<String>,
-    pub parameters: u64,
-    /// The format that holds most weights, "Q4_0" and the like.
-    pub quantization: String,
-    /// Of this session; the model may allow more.
-    pub context_length: usize,
-    pub vocabulary: usize,
-    pub backend: &'static str,
-    /// What the GPU is called.
-    pub adapter: Option<String>,
-    /// Why the CPU could not go on where the GPU is lost: the model is too large for it.
-    pub no_fallback: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Request {
-    /// A conversation, or ...
-    #[serde(default)]
-    pub messages: Option<Vec<Message>>,
-    #[serde(default)]
-    pub tools: Option<serde_json::Value>,
-    /// ... raw text.
-    #[serde(default)]
-    pub prompt: Option<String>,
-    /// Goes with a prompt: what follows the text that is to be filled in.
-    #[serde(default)]
-    pub suffix: Option<String>,
-    /// Goes with messages: what the chat template is given beside them, such as `enable_thinking`.
-    #[serde(default)]
-    pub chat_template_kwargs: Arguments,
-    /// Goes with messages; "none" is `enable_thinking: false`, anything else the model's own way.
-    #[serde(default)]
-    pub reasoning_effort: Option<String>,
-    #[serde(flatten)]
-    pub options: GenerateOptions,
-}
-
-impl Request {
-    fn template_arguments(&self) -> Arguments {
-        let mut arguments = self.chat_template_kwargs.clone();
-        if self.reasoning_effort.as_deref() == Some("none") {
-            arguments.entry("enable_thinking").or_insert(false.into());
-        }
-        arguments
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Step {
-    /// A chunk of the prompt is done; `done` counts reused tokens too. The last chunk yields the first token instead.
-    Prefill { done: usize, total: usize },
-    /// `text`: what this token completes (may be empty), stop strings held back.
-    /// `reasoning`: the same of the thoughts before the answer.
-    Token {
-        id: u32,
-        text: String,
-        #[serde(skip_serializing_if = "String::is_empty")]
-        reasoning: String,
-        signals: Signals,
-        top_logprobs: Vec<TokenLogprob>,
-        special: bool,
-    },
-    /// `text`: what was held back and is shown after all. `signals`: of the whole answer.
-    Done {
-        text: String,
-        #[serde(skip_serializing_if = "String::is_empty")]
-        reasoning: String,
-        reason: FinishReason,
-        stop: Option<String>,
-        stats: Stats,
-        signals: Box<AnswerSignals>,
-    },
-}
-
-/// Of the last run; see `engine.stats()` in `api.md`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Stats {
-    pub prompt_tokens: usize,
-    pub cached_tokens: usize,
-    pub prefill_ms: f64,
-    /// An end token counts.
-    pub completion_tokens: usize,
-    pub decode_ms: f64,
-    pub dispatches_per_token: usize,
-    pub backend: &'static str,
-}
+use std::collections::BTreeMap;
+pub use types::{Clock, Info, LoadOptions, Request, Stats, Step, WallClock};
 
 pub struct Session<B = CpuBackend> {
     backend: B,
@@ -191,106 +51,7 @@ struct Run {
     first_token: f64,
 }
 
-impl Session<CpuBackend> {
-    /// Loads a model onto the CPU. `progress(bytes done, bytes in all)`.
-    pub async fn load<S: ByteSource>(
-        shards: &mut [S],
-        options: LoadOptions,
-        progress: impl FnMut(u64, u64),
-    ) -> Result<Self> {
-        Self::load_on(async |spec, _| Ok(CpuBackend::new(spec)), shards, options, progress).await
-    }
-}
-
 impl<B: Backend> Session<B> {
-    /// `new_backend(spec, context length)` makes the backend once the header is read.
-    pub async fn load_on<S: ByteSource>(
-        new_backend: impl AsyncFnOnce(DecoderSpec, usize) -> Result<B>,
-        shards: &mut [S],
-        options: LoadOptions,
-        progress: impl FnMut(u64, u64),
-    ) -> Result<Self> {
-        let mut checkpoint = Checkpoint::open(shards).await?;
-        let mut blueprint = arch::describe(&checkpoint)?;
-        // More than the file states is allowed: some state less than the model was trained for (stories260K: 128 of 512).
-        let context_length = options.context_length.unwrap_or_else(|| memory::default_context(&blueprint.spec));
-        if context_length == 0 {
-            return Err(Error::BadRequest("contextLength is 0".into()));
-        }
-        blueprint.spec.context_length = context_length;
-        let spec = &blueprint.spec;
-        let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata)?;
-        arch::check_vocabulary(&tokenizer, spec)?;
-        let mut backend = new_backend(spec.clone(), context_length).await?;
-        let fits = on_cpu(&blueprint, &checkpoint, options.memory_limit);
-        if backend.adapter().is_none() {
-            fits.clone()?;
-        }
-        weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
-
-        let clock = options.clock;
-        Ok(Self {
-            template: ChatTemplate::from_gguf(&checkpoint.metadata, &tokenizer),
-            info: Info {
-                architecture: spec.architecture.clone(),
-                name: checkpoint.metadata.string("general.name").ok().flatten().map(String::from),
-                parameters: checkpoint.tensors.iter().map(TensorInfo::elements).sum(),
-                quantization: main_format(&checkpoint).into(),
-                context_length,
-                vocabulary: spec.vocab,
-                backend: backend.name(),
-                adapter: backend.adapter(),
-                no_fallback: fits.err().map(|error| error.to_string()),
-            },
-            memory_limit: options.memory_limit,
-            stats: Stats { backend: backend.name(), ..Stats::default() },
-            seeds: SplitMix64(clock().to_bits()),
-            backend,
-            tokenizer,
-            clock,
-            wall_clock: options.wall_clock,
-            cached: Vec::new(),
-            active: Vec::new(),
-            adapters: BTreeMap::new(),
-            tensors: blueprint.tensors,
-            run: None,
-        })
-    }
-
-    /// Moves to another backend (after [`Error::DeviceLost`], say), which reads the model again. The running request and
-    /// its text stay; its tokens are evaluated again by the next steps. After an error the session is as it was.
-    pub async fn reload_on<S: ByteSource>(
-        &mut self,
-        new_backend: impl AsyncFnOnce(DecoderSpec) -> Result<B>,
-        shards: &mut [S],
-        progress: impl FnMut(u64, u64),
-    ) -> Result<()> {
-        let checkpoint = Checkpoint::open(shards).await?;
-        let mut blueprint = arch::describe(&checkpoint)?;
-        blueprint.spec.context_length = self.info.context_length;
-        if blueprint.spec != *self.backend.spec() {
-            return Err(Error::Source("it is not the model that was loaded before".into()));
-        }
-        let mut backend = new_backend(blueprint.spec.clone()).await?;
-        if backend.adapter().is_none() {
-            on_cpu(&blueprint, &checkpoint, self.memory_limit)?;
-        }
-        weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
-        for (&id, pairs) in &self.adapters {
-            backend.load_adapter(id, pairs)?;
-        }
-        backend.use_adapters(&self.active)?;
-        self.backend = backend;
-        self.info.backend = self.backend.name();
-        self.info.adapter = self.backend.adapter();
-        self.stats.backend = self.info.backend;
-        self.cached.clear();
-        if let Some(run) = &mut self.run {
-            run.on_device = false;
-        }
-        Ok(())
-    }
-
     /// Reads a LoRA adapter and keeps it under a number of the caller's choice, for [`GenerateOptions::adapters`]. `config`:
     /// the text of `adapter_config.json` where it is PEFT's; without, it is llama.cpp's GGUF.
     ///
@@ -588,27 +349,12 @@ fn forward<B: Backend>(backend: &mut B, cached: &mut Vec<u32>, batch: &[u32], ro
     Ok(())
 }
 
-/// Errors: [`Error::OutOfMemory`] where the CPU cannot hold the model.
-fn on_cpu(blueprint: &arch::Blueprint, checkpoint: &Checkpoint, limit: Option<u64>) -> Result<()> {
-    limit.map_or(Ok(()), |limit| memory::Model::new(blueprint, checkpoint)?.check(limit))
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 fn cannot_fill() -> Error {
     Error::BadRequest(
         "suffix: this model has no tokens to fill in the middle; use a model of code such as Qwen2.5-Coder".into(),
     )
-}
-
-fn common_prefix(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-/// The format that holds most elements.
-fn main_format(checkpoint: &Checkpoint) -> &'static str {
-    let mut totals = HashMap::new();
-    for tensor in &checkpoint.tensors {
-        *totals.entry(tensor.ggml_type).or_insert(0) += tensor.elements();
-    }
-    let most = totals.into_iter().max_by_key(|&(_, elements)| elements);
-    most.and_then(|(ggml_type, _)| Format::from_ggml(ggml_type)).map_or("", Format::name)
 }
