@@ -1,15 +1,12 @@
-// Splits a GGUF file as llama.cpp's gguf-split does: the metadata in the first part, the tensors over all.
+// GGUF files for tests: split as llama.cpp's gguf-split does (the metadata in the first part, the tensors over all), with more
+// metadata, or a header alone.
 
 const SIZES = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
 const ALIGNMENT = 32;
 const padded = (n) => Math.ceil(n / ALIGNMENT) * ALIGNMENT;
 
-/**
- * @param {Buffer} file
- * @param {number} parts
- * @returns {Buffer[]}
- */
-export function split(file, parts) {
+/** @param {Buffer} file */
+function parse(file) {
   let at = 8;
   const u32 = () => file.readUInt32LE((at += 4) - 4);
   const u64 = () => Number(file.readBigUInt64LE((at += 8) - 8));
@@ -38,7 +35,42 @@ export function split(file, parts) {
     const info = file.subarray(start, at);
     return { info, offset: u64() };
   });
-  const dataStart = padded(at);
+  return { pairCount, pairs, tensors, infos: file.subarray(pairsStart + pairs.length, at), dataStart: padded(at) };
+}
+
+/**
+ * The file with more metadata; of two values for a key readers take whichever they like.
+ * @param {Buffer} file
+ * @param {Record<string, string | number>} entries texts, and numbers as u32
+ */
+export function withMetadata(file, entries) {
+  const { pairCount, pairs, tensors, infos, dataStart } = parse(file);
+  const added = Object.entries(entries).map(([key, value]) => {
+    if (typeof value === "number") return pair(key, 4, value);
+    const text = Buffer.from(value);
+    const head = Buffer.alloc(8 + key.length + 4 + 8);
+    head.writeBigUInt64LE(BigInt(key.length));
+    head.write(key, 8);
+    head.writeUInt32LE(8, 8 + key.length);
+    head.writeBigUInt64LE(BigInt(text.length), 12 + key.length);
+    return Buffer.concat([head, text]);
+  });
+  const head = Buffer.alloc(24);
+  head.write("GGUF");
+  head.writeUInt32LE(3, 4);
+  head.writeBigUInt64LE(BigInt(tensors.length), 8);
+  head.writeBigUInt64LE(BigInt(pairCount + added.length), 16);
+  const header = Buffer.concat([head, pairs, ...added, infos]);
+  return Buffer.concat([header, Buffer.alloc(padded(header.length) - header.length), file.subarray(dataStart)]);
+}
+
+/**
+ * @param {Buffer} file
+ * @param {number} parts
+ * @returns {Buffer[]}
+ */
+export function split(file, parts) {
+  const { pairCount, pairs, tensors, dataStart } = parse(file);
   const size = (i) => (i + 1 < tensors.length ? tensors[i + 1].offset : file.length - dataStart) - tensors[i].offset;
 
   return Array.from({ length: parts }, (_, part) => {
@@ -65,7 +97,7 @@ export function split(file, parts) {
   });
 }
 
-/** An u16 (type 2) or i32 (type 5). */
+/** An u16 (type 2), u32 (type 4) or i32 (type 5). */
 function pair(key, type, value) {
   const buffer = Buffer.alloc(8 + key.length + 4 + SIZES[type]);
   buffer.writeBigUInt64LE(BigInt(key.length));
