@@ -1,4 +1,5 @@
-//! The router: which answers stay local, and what can be promised of those that do.
+//! Local first, the cloud when it pays. One half decides which of the two answers, what may leave the device and what
+//! it may cost: start reading in [`machine`]. The other says what can be promised of the answers that stay.
 
 pub mod artifact;
 pub mod binomial;
@@ -11,3 +12,18 @@ pub mod feasibility;
 pub mod isotonic;
 pub mod logistic;
 pub mod replay;
+
+pub mod breaker;
+pub mod budget;
+pub mod consent;
+pub mod fault;
+pub mod ledger;
+pub mod machine;
+pub mod openai;
+pub mod policy;
+pub mod privacy;
+pub mod reader;
+pub mod record;
+pub mod sealed;
+pub mod sse;
+pub mod veto;

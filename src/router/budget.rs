@@ -1,0 +1,139 @@
+//! Money: reserved before a request leaves, settled when its answer says what it took, never above the cap.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Billionths of a dollar.
+pub type NanoUsd = u64;
+
+/// Dollars for a million tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+pub struct Price {
+    pub input: f64,
+    pub output: f64,
+}
+
+impl Price {
+    /// Rounded up.
+    pub fn cost(&self, input: u64, output: u64) -> NanoUsd {
+        (input as f64 * self.input * 1e3 + output as f64 * self.output * 1e3).ceil() as NanoUsd
+    }
+}
+
+pub fn usd(nano: NanoUsd) -> f64 {
+    nano as f64 / 1e9
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Budget {
+    /// None: no cap.
+    pub usd: Option<f64>,
+    /// The cap is for each such period, counted from 1970 in UTC (a day: 86,400,000). None: for good.
+    pub period_ms: Option<u64>,
+}
+
+impl Budget {
+    fn cap(&self) -> NanoUsd {
+        self.usd.map_or(NanoUsd::MAX, |usd| (usd * 1e9).floor() as NanoUsd)
+    }
+}
+
+/// The proof that money is held for one request. Only [`Spending::reserve`] makes one, and sealing a request takes it.
+#[derive(Debug)]
+pub struct Hold {
+    amount: NanoUsd,
+}
+
+impl Hold {
+    pub fn amount(&self) -> NanoUsd {
+        self.amount
+    }
+}
+
+/// What a request took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bill {
+    /// The server refused it.
+    Nothing,
+    Cost(NanoUsd),
+    /// It may have been billed: the whole hold counts.
+    Unknown,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    amount: NanoUsd,
+    /// When whoever holds it must be gone.
+    expires: u64,
+}
+
+/// Shared by all tabs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spending {
+    /// Since the epoch, in periods.
+    period: u64,
+    spent: NanoUsd,
+    /// Of `spent`, what is an upper bound only.
+    unsure: NanoUsd,
+    holds: BTreeMap<String, Held>,
+}
+
+impl Spending {
+    pub fn spent(&self) -> NanoUsd {
+        self.spent
+    }
+
+    pub fn unsure(&self) -> NanoUsd {
+        self.unsure
+    }
+
+    /// Spent and held.
+    pub fn committed(&self) -> NanoUsd {
+        self.holds.values().fold(self.spent, |sum, held| sum.saturating_add(held.amount))
+    }
+
+    /// What a tab that is gone held is counted as spent; a new period begins with what is held.
+    fn pass_time(&mut self, now: u64, budget: &Budget) {
+        let gone = self.holds.iter().filter(|(_, held)| held.expires <= now).map(|(id, _)| id.clone());
+        for id in gone.collect::<Vec<_>>() {
+            self.settle(&id, Bill::Unknown);
+        }
+        let period = budget.period_ms.filter(|ms| *ms > 0).map_or(0, |ms| now / ms);
+        // A clock that was set back begins no period.
+        if period > self.period {
+            *self = Self { period, holds: std::mem::take(&mut self.holds), ..Self::default() };
+        }
+    }
+
+    pub fn fits(&self, now: u64, budget: &Budget, amount: NanoUsd) -> bool {
+        let mut then = self.clone();
+        then.pass_time(now, budget);
+        then.committed().saturating_add(amount) <= budget.cap()
+    }
+
+    /// None: with `amount` the cap would be passed.
+    pub fn reserve(&mut self, now: u64, budget: &Budget, id: &str, amount: NanoUsd, expires: u64) -> Option<Hold> {
+        self.pass_time(now, budget);
+        if self.committed().saturating_add(amount) > budget.cap() || self.holds.contains_key(id) {
+            return None;
+        }
+        self.holds.insert(id.to_string(), Held { amount, expires });
+        Some(Hold { amount })
+    }
+
+    /// What no longer is held has been counted in full already.
+    pub fn settle(&mut self, id: &str, bill: Bill) {
+        let Some(held) = self.holds.remove(id) else { return };
+        let cost = match bill {
+            Bill::Nothing => 0,
+            Bill::Cost(cost) => cost,
+            Bill::Unknown => {
+                self.unsure = self.unsure.saturating_add(held.amount);
+                held.amount
+            }
+        };
+        self.spent = self.spent.saturating_add(cost);
+    }
+}

@@ -1,0 +1,53 @@
+//! What all tabs share: spending and the breaker, changed only under one lock.
+
+use super::breaker::{Admission, Breaker, Health};
+use super::budget::{Bill, Budget, Hold, NanoUsd, Spending};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    pub spending: Spending,
+    pub breaker: Breaker,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Breaker,
+    Budget,
+}
+
+/// A change that waits for the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    Reserve { ask: u64 },
+    Settle { hold: String, bill: Bill },
+    Report { owner: String, health: Health },
+}
+
+impl Ledger {
+    /// What [`reserve`](Self::reserve) would say.
+    pub fn check(&self, now: u64, budget: &Budget, owner: &str, amount: NanoUsd) -> Result<(), Refusal> {
+        if self.breaker.would_admit(now, owner) == Admission::Refused {
+            return Err(Refusal::Breaker);
+        }
+        self.spending.fits(now, budget, amount).then_some(()).ok_or(Refusal::Budget)
+    }
+
+    /// Both or neither: money, and the breaker's leave. `lease`: milliseconds until whoever asks must be gone. True: as
+    /// the one that tries whether the server is back.
+    pub fn reserve(
+        &mut self,
+        now: u64,
+        budget: &Budget,
+        owner: &str,
+        hold: &str,
+        amount: NanoUsd,
+        lease: u64,
+    ) -> Result<(Hold, bool), Refusal> {
+        self.check(now, budget, owner, amount)?;
+        let expires = now.saturating_add(lease);
+        let hold = self.spending.reserve(now, budget, hold, amount, expires).ok_or(Refusal::Budget)?;
+        Ok((hold, self.breaker.admit(now, owner, lease) == Admission::Probe))
+    }
+}

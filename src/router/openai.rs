@@ -1,0 +1,146 @@
+//! OpenAI's chat completions as servers really speak them: what one event, or one whole answer, says.
+
+use super::fault::Fault;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How an answer of the cloud ended; nothing else counts as an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    Stop,
+    Length,
+    ToolCalls,
+    ContentFilter,
+}
+
+/// Tokens that the server counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+}
+
+/// A piece of a tool call, or a whole one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ToolCall {
+    #[serde(skip)]
+    pub index: u64,
+    pub id: String,
+    pub name: String,
+    /// JSON, as text.
+    pub arguments: String,
+}
+
+/// What one event adds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chunk {
+    pub text: String,
+    pub reasoning: String,
+    pub tool_calls: Vec<ToolCall>,
+    /// Err: a `finish_reason` unknown to us.
+    pub finish: Option<Result<Finish, Fault>>,
+    pub usage: Option<Usage>,
+}
+
+impl Chunk {
+    /// Whether the model produced something: what keeps a stream from counting as stalled.
+    pub fn has_content(&self) -> bool {
+        !self.text.is_empty() || !self.reasoning.is_empty() || !self.tool_calls.is_empty() || self.finish.is_some()
+    }
+}
+
+/// The data of one event, or a whole body.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parsed {
+    Chunk(Chunk),
+    Error(Fault),
+    /// Not a JSON object.
+    Malformed,
+}
+
+/// Reads a chunk of a stream (`delta`) or a whole answer (`message`). Unknown keys, nulls and objects without choices
+/// are no mistakes.
+pub fn parse(data: &str) -> Parsed {
+    let Ok(value @ Value::Object(_)) = serde_json::from_str(data) else { return Parsed::Malformed };
+    if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
+        return Parsed::Error(error_code(error));
+    }
+    // Without choices: usage alone, or a server's own kind of ping.
+    let choices = value.get("choices").and_then(Value::as_array);
+    let choice = choices.and_then(|choices| choices.iter().find(|choice| choice["index"].as_u64().unwrap_or(0) == 0));
+    let mut chunk = Chunk { usage: usage(&value["usage"]), ..Chunk::default() };
+    if let Some(choice) = choice {
+        let said = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
+        chunk.text = text(&said["content"]);
+        chunk.reasoning = text(&said["reasoning_content"]);
+        if chunk.reasoning.is_empty() {
+            chunk.reasoning = text(&said["reasoning"]);
+        }
+        let calls = said["tool_calls"].as_array().into_iter().flatten();
+        chunk.tool_calls = calls.enumerate().map(|(i, call)| tool_call(i as u64, call)).collect();
+        chunk.finish = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()).map(finish);
+    }
+    Parsed::Chunk(chunk)
+}
+
+/// A string, or the texts of content parts.
+fn text(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        _ => String::new(),
+    }
+}
+
+fn tool_call(position: u64, call: &Value) -> ToolCall {
+    let string = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let function = &call["function"];
+    ToolCall {
+        index: call["index"].as_u64().unwrap_or(position),
+        id: string(&call["id"]),
+        name: string(&function["name"]),
+        arguments: string(&function["arguments"]),
+    }
+}
+
+/// The words of other servers for the same ends included.
+fn finish(reason: &str) -> Result<Finish, Fault> {
+    Ok(match reason {
+        "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Finish::Stop,
+        "length" | "max_tokens" => Finish::Length,
+        "tool_calls" | "function_call" | "tool_use" => Finish::ToolCalls,
+        "content_filter" => Finish::ContentFilter,
+        _ => return Err(Fault::BadFinish),
+    })
+}
+
+fn usage(usage: &Value) -> Option<Usage> {
+    let prompt_tokens = usage["prompt_tokens"].as_u64()?;
+    Some(Usage { prompt_tokens, completion_tokens: usage["completion_tokens"].as_u64().unwrap_or(0) })
+}
+
+/// The status that an error within a 200 stands for: its number, or what its words mean.
+pub fn error_code(error: &Value) -> Fault {
+    let status = |value: &Value| {
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+        u16::try_from(number).ok().filter(|status| (400..600).contains(status))
+    };
+    let keys = ["status", "status_code", "code", "type"];
+    if let Some(status) = keys.iter().find_map(|key| status(&error[*key])) {
+        return Fault::Http(status);
+    }
+    let words = keys.iter().filter_map(|key| error[*key].as_str()).collect::<Vec<_>>().join(" ");
+    let says = |word: &str| words.contains(word);
+    Fault::Http(match () {
+        () if says("quota") || says("budget") || says("billing") || says("credit") => 402,
+        () if says("rate_limit") => 429,
+        () if says("auth") || says("api_key") => 401,
+        () if says("permission") => 403,
+        () if says("not_found") => 404,
+        () if says("invalid") || says("context_length") => 400,
+        () if says("overloaded") => 529,
+        () if says("timeout") => 408,
+        () => 500,
+    })
+}

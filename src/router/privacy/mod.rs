@@ -1,0 +1,162 @@
+//! What may leave the device: secrets block a request, personal data becomes placeholders that are restored in the
+//! answer. Patterns only: names and addresses are not found, except as the user's own `terms`.
+
+pub mod find;
+mod vault;
+
+pub use find::{Kind, is_provider_key};
+pub use vault::{Restorer, Vault};
+
+use super::consent::Destination;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pii {
+    #[default]
+    Redact,
+    Block,
+    Allow,
+}
+
+/// What of a conversation is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Context {
+    /// The last message of the user.
+    #[default]
+    LastTurn,
+    All,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Privacy {
+    pub pii: Pii,
+    pub context: Context,
+    /// Words of the user's own that are treated as personal data, exactly as written.
+    pub terms: Vec<String>,
+}
+
+/// Why a request may not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    Private,
+    Secret,
+    Pii,
+}
+
+/// A body that was scanned, and may be sent to one destination. Only [`scan`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanScan {
+    destination: Destination,
+    body: String,
+    vault: Vault,
+}
+
+impl CleanScan {
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// JSON, exactly what would be sent.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    pub fn redactions(&self) -> &BTreeMap<Kind, usize> {
+        self.vault.counts()
+    }
+}
+
+/// The messages that are to be sent, without our labels. Err: one of them is labelled private.
+pub fn choose(messages: &[Value], context: Context) -> Result<Vec<Value>, Blocked> {
+    let chosen = match context {
+        Context::All => messages,
+        Context::LastTurn => {
+            let last = messages.iter().rposition(|message| message["role"] == "user");
+            last.map_or(messages, |at| &messages[at..])
+        }
+    };
+    if chosen.iter().any(is_private) {
+        return Err(Blocked::Private);
+    }
+    let unlabelled = |message: &Value| {
+        let mut message = message.clone();
+        if let Value::Object(map) = &mut message {
+            map.retain(|key, _| key != "private" && key != "labels");
+        }
+        message
+    };
+    Ok(chosen.iter().map(unlabelled).collect())
+}
+
+/// `private: true`, or `labels: ["private"]`; on a message or a part of its content.
+fn is_private(value: &Value) -> bool {
+    let label = |label: &Value| label.as_str().is_some_and(|label| label.eq_ignore_ascii_case("private"));
+    let labels = &value["labels"];
+    // Whatever else `private` says, somebody meant it.
+    !matches!(value["private"], Value::Null | Value::Bool(false))
+        || label(labels)
+        || labels.as_array().is_some_and(|labels| labels.iter().any(label))
+        || value["content"].as_array().is_some_and(|parts| parts.iter().any(is_private))
+}
+
+/// Scans every string and number of a body, names of keys included.
+pub fn scan(destination: Destination, mut body: Value, privacy: &Privacy) -> Result<CleanScan, Blocked> {
+    let mut vault = Vault::default();
+    let before = body.to_string();
+    clean(&mut body, privacy, &mut vault, &|name| before.contains(name))?;
+    Ok(CleanScan { destination, body: body.to_string(), vault })
+}
+
+fn clean(value: &mut Value, privacy: &Privacy, vault: &mut Vault, taken: &dyn Fn(&str) -> bool) -> Result<(), Blocked> {
+    match value {
+        Value::String(text) => {
+            if let Some(redacted) = redact(text, privacy, vault, taken)? {
+                *text = redacted;
+            }
+        }
+        // Short ones are options and counts.
+        Value::Number(number) if number.to_string().len() > 8 => {
+            if let Some(redacted) = redact(&number.to_string(), privacy, vault, taken)? {
+                *value = Value::String(redacted);
+            }
+        }
+        Value::Array(items) => items.iter_mut().try_for_each(|item| clean(item, privacy, vault, taken))?,
+        Value::Object(map) => {
+            let mut cleaned = Map::new();
+            for (key, mut item) in std::mem::take(map) {
+                clean(&mut item, privacy, vault, taken)?;
+                cleaned.insert(redact(&key, privacy, vault, taken)?.unwrap_or(key), item);
+            }
+            *map = cleaned;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn redact(
+    text: &str,
+    privacy: &Privacy,
+    vault: &mut Vault,
+    taken: &dyn Fn(&str) -> bool,
+) -> Result<Option<String>, Blocked> {
+    let found = find::find(text, &privacy.terms);
+    if found.iter().any(|(_, kind)| *kind == Kind::Secret) {
+        return Err(Blocked::Secret);
+    }
+    match privacy.pii {
+        _ if found.is_empty() => Ok(None),
+        Pii::Allow => Ok(None),
+        Pii::Block => Err(Blocked::Pii),
+        Pii::Redact => Ok(Some(vault.redact(text, &found, taken))),
+    }
+}

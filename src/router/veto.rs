@@ -1,0 +1,126 @@
+//! What is wrong with a local answer whatever its confidence.
+
+use serde::Serialize;
+use serde_json::Value;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Veto {
+    Empty,
+    /// By length, where a whole answer was asked for.
+    Cut,
+    /// Ends by repeating itself.
+    Loop,
+    /// JSON was asked for.
+    NotJson,
+    Refusal,
+    /// A name or an argument that the model was not sure of.
+    WeakToolCall,
+}
+
+/// `cut`: the answer ended by its length; `format`: the request's `response_format`.
+pub fn veto(text: &str, cut: bool, format: &Value) -> Option<Veto> {
+    if text.trim().is_empty() {
+        return Some(Veto::Empty);
+    }
+    if loops(text) {
+        return Some(Veto::Loop);
+    }
+    if cut {
+        return Some(Veto::Cut);
+    }
+    let asked = format["type"].as_str().unwrap_or_default();
+    if matches!(asked, "json_object" | "json_schema") && !is_json(text, &format["json_schema"]["schema"]) {
+        return Some(Veto::NotJson);
+    }
+    refuses(text).then_some(Veto::Refusal)
+}
+
+/// Whether the end says the same up to 24 words four times over (or, without words, up to 40 characters).
+fn loops(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if words.len() >= 12 {
+        return repeats(&words, 24, 12);
+    }
+    let characters: Vec<char> = text.chars().filter(|c| c.is_alphanumeric()).collect();
+    repeats(&characters, 40, 48)
+}
+
+/// Whether the last `least` items or more have a period: at least four times in all.
+fn repeats<T: PartialEq>(items: &[T], longest: usize, least: usize) -> bool {
+    (1..=longest.min(items.len() / 4)).any(|period| {
+        let same = (period..items.len()).rev().take_while(|&i| items[i] == items[i - period]).count();
+        same >= 3 * period && same + period >= least
+    })
+}
+
+/// An object with what the schema requires at its top.
+fn is_json(text: &str, schema: &Value) -> bool {
+    let Ok(Value::Object(object)) = serde_json::from_str(text) else {
+        // A schema may ask for something else than an object.
+        return schema["type"].as_str().is_some_and(|kind| kind != "object")
+            && serde_json::from_str::<Value>(text).is_ok();
+    };
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    required.into_iter().all(|key| object.contains_key(key))
+}
+
+/// English, as small models put it.
+fn refuses(text: &str) -> bool {
+    let start: String = text.trim_start().chars().take(120).collect::<String>().to_lowercase().replace('’', "'");
+    let beginnings = [
+        "i'm sorry, but i",
+        "i am sorry, but i",
+        "sorry, but i can",
+        "sorry, i can",
+        "i cannot ",
+        "i can't ",
+        "i'm unable to ",
+        "i am unable to ",
+        "i'm not able to ",
+        "i am not able to ",
+        "as an ai",
+        "as a language model",
+    ];
+    let means = ["can't", "cannot", "unable", "not able", "don't have", "do not have", "won't"];
+    beginnings.iter().any(|words| start.starts_with(words)) && means.iter().any(|words| start.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn answers_that_are_none() {
+        let none = Value::Null;
+        assert_eq!(veto(" \n", false, &none), Some(Veto::Empty));
+        assert_eq!(veto("It was a long", true, &none), Some(Veto::Cut));
+        assert_eq!(veto(&format!("The cat sat. {}", "And then he said no. ".repeat(5)), true, &none), Some(Veto::Loop));
+        assert_eq!(veto(&"很好".repeat(30), false, &none), Some(Veto::Loop));
+        assert_eq!(veto("I’m sorry, but I can’t help with that.", false, &none), Some(Veto::Refusal));
+        let object = json!({ "type": "json_object" });
+        assert_eq!(veto("Sure! {\"a\": 1}", false, &object), Some(Veto::NotJson));
+        let schema = json!({ "type": "json_schema", "json_schema": { "schema": { "required": ["a", "b"] } } });
+        assert_eq!(veto("{\"a\": 1}", false, &schema), Some(Veto::NotJson));
+        assert_eq!(veto("{\"a\": 1, \"b\": 2}", false, &schema), None);
+        assert_eq!(
+            veto("[1]", false, &json!({ "type": "json_schema", "json_schema": { "schema": { "type": "array" } } })),
+            None
+        );
+    }
+
+    #[test]
+    fn honest_answers_pass() {
+        for text in [
+            "Paris.",
+            "No, no, no, no!",
+            "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16",
+            "I cannot wait to tell you: the answer is 42.",
+            "Row, row, row your boat, gently down the stream, merrily, merrily, merrily, merrily, life is but a dream.",
+            "================================================",
+        ] {
+            assert_eq!(veto(text, false, &Value::Null), None, "{text}");
+        }
+    }
+}
