@@ -58,6 +58,11 @@ pub enum Admission {
 }
 
 impl Breaker {
+    /// Whether nobody is let through, not even to try.
+    pub fn pauses(&self, now: u64) -> bool {
+        matches!(self.0, State::Open { until, .. } if until > now)
+    }
+
     pub fn would_admit(&self, now: u64, owner: &str) -> Admission {
         match &self.0 {
             State::Closed { .. } => Admission::Free,

@@ -68,6 +68,11 @@ struct Held {
     expires: u64,
 }
 
+/// How many have passed since 1970; 0 where there is but one.
+fn period(now: u64, budget: &Budget) -> u64 {
+    budget.period_ms.filter(|ms| *ms > 0).map_or(0, |ms| now / ms)
+}
+
 /// Shared by all tabs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -100,17 +105,16 @@ impl Spending {
         for id in gone.collect::<Vec<_>>() {
             self.settle(&id, Bill::Unknown);
         }
-        let period = budget.period_ms.filter(|ms| *ms > 0).map_or(0, |ms| now / ms);
+        let period = period(now, budget);
         // A clock that was set back begins no period.
         if period > self.period {
             *self = Self { period, holds: std::mem::take(&mut self.holds), ..Self::default() };
         }
     }
 
-    pub fn fits(&self, now: u64, budget: &Budget, amount: NanoUsd) -> bool {
-        let mut then = self.clone();
-        then.pass_time(now, budget);
-        then.committed().saturating_add(amount) <= budget.cap()
+    /// Whether what is spent in this period leaves less than `amount`, whatever becomes of the holds.
+    pub fn is_used_up(&self, now: u64, budget: &Budget, amount: NanoUsd) -> bool {
+        period(now, budget) <= self.period && self.spent.saturating_add(amount) > budget.cap()
     }
 
     /// None: with `amount` the cap would be passed.

@@ -26,12 +26,13 @@ pub(super) enum Op {
 }
 
 impl Ledger {
-    /// What [`reserve`](Self::reserve) would say.
-    pub fn check(&self, now: u64, budget: &Budget, owner: &str, amount: NanoUsd) -> Result<(), Refusal> {
-        if self.breaker.would_admit(now, owner) == Admission::Refused {
-            return Err(Refusal::Breaker);
+    /// Whether [`reserve`](Self::reserve) is bound to refuse, even if this copy is old: other tabs can have settled
+    /// holds and ended tries since, but not shortened a pause or taken spending back.
+    pub fn refuses(&self, now: u64, budget: &Budget, amount: NanoUsd) -> Option<Refusal> {
+        if self.breaker.pauses(now) {
+            return Some(Refusal::Breaker);
         }
-        self.spending.fits(now, budget, amount).then_some(()).ok_or(Refusal::Budget)
+        self.spending.is_used_up(now, budget, amount).then_some(Refusal::Budget)
     }
 
     /// Both or neither: money, and the breaker's leave. `lease`: milliseconds until whoever asks must be gone. True: as
@@ -45,7 +46,9 @@ impl Ledger {
         amount: NanoUsd,
         lease: u64,
     ) -> Result<(Hold, bool), Refusal> {
-        self.check(now, budget, owner, amount)?;
+        if self.breaker.would_admit(now, owner) == Admission::Refused {
+            return Err(Refusal::Breaker);
+        }
         let expires = now.saturating_add(lease);
         let hold = self.spending.reserve(now, budget, hold, amount, expires).ok_or(Refusal::Budget)?;
         Ok((hold, self.breaker.admit(now, owner, lease) == Admission::Probe))

@@ -33,7 +33,7 @@ impl Machine {
             return;
         }
         ask.cloud.wanted = Some(reason);
-        let scan = match self.gate(now, ask.mode, ask.id, &ask.request) {
+        let scan = match self.gate(now, ask.mode, &ask.request) {
             Ok(scan) => scan,
             Err(cause) => {
                 ask.cloud.state = CloudState::Blocked(cause);
@@ -72,7 +72,7 @@ impl Machine {
     }
 
     /// The scanned body, if nothing but consent stands against sending it.
-    fn gate(&self, now: u64, mode: Mode, ask: u64, request: &Request) -> Result<CleanScan, Cause> {
+    fn gate(&self, now: u64, mode: Mode, request: &Request) -> Result<CleanScan, Cause> {
         if mode == Mode::OnlyLocal {
             return Err(Cause::Mode);
         }
@@ -90,10 +90,10 @@ impl Machine {
         let scan =
             privacy::scan(endpoint.destination().clone(), self.compose(messages, request), &self.config.privacy)?;
         let amount = self.most_cost(&scan, request);
-        match self.ledger.check(now, &self.config.budget, &self.owner(ask), amount) {
-            Ok(()) => Ok(scan),
-            Err(Refusal::Breaker) => Err(Cause::Breaker),
-            Err(Refusal::Budget) => Err(Cause::Budget),
+        match self.ledger.refuses(now, &self.config.budget, amount) {
+            None => Ok(scan),
+            Some(Refusal::Breaker) => Err(Cause::Breaker),
+            Some(Refusal::Budget) => Err(Cause::Budget),
         }
     }
 
@@ -139,7 +139,7 @@ impl Machine {
     /// What would be done with a question. Nothing is sent, and nothing remembered.
     pub fn explain(&self, now_ms: u64, request: &Request) -> Explanation {
         let mode = request.mode.unwrap_or(self.config.mode);
-        let scan = self.gate(now_ms, mode, u64::MAX, request);
+        let scan = self.gate(now_ms, mode, request);
         let consented = scan.as_ref().is_ok_and(|scan| self.grants.standing(scan.destination()).is_some());
         Explanation {
             mode,
