@@ -40,7 +40,7 @@ impl Budget {
 }
 
 /// The proof that money is held for one request. Only [`Spending::reserve`] makes one, and sealing a request takes it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Hold {
     amount: NanoUsd,
 }

@@ -12,7 +12,8 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 /// ```compile_fail
 /// use kinglet::router::sealed::SealedRequest;
 /// fn forged() -> SealedRequest {
-///     SealedRequest { url: "https://example.com".into(), body: "{}".into() }
+///     let hold = panic!("from nowhere");
+///     SealedRequest { url: "https://example.com".into(), body: "{}".into(), hold }
 /// }
 /// ```
 /// ```compile_fail
@@ -36,15 +37,15 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 pub struct SealedRequest {
     url: String,
     body: String,
+    /// Spent by being sealed in: it cannot pay for a second request.
+    hold: Hold,
 }
 
 impl SealedRequest {
     /// None: the consent is for another destination or body, or the body was scanned for another endpoint.
     pub fn seal(endpoint: &Endpoint, consent: &Consent, scan: &CleanScan, hold: Hold) -> Option<Self> {
         let fits = consent.covers(scan) && scan.destination() == endpoint.destination();
-        // The hold is spent by being sealed in: it cannot pay for a second request.
-        drop(hold);
-        fits.then(|| Self { url: endpoint.url().to_string(), body: scan.body().to_string() })
+        fits.then(|| Self { url: endpoint.url().to_string(), body: scan.body().to_string(), hold })
     }
 
     pub fn url(&self) -> &str {
@@ -53,6 +54,10 @@ impl SealedRequest {
 
     pub fn body(&self) -> &str {
         &self.body
+    }
+
+    pub fn hold(&self) -> &Hold {
+        &self.hold
     }
 }
 

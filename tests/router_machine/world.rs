@@ -136,10 +136,6 @@ impl World {
         }
     }
 
-    pub fn machine(&self, tab: usize) -> &Machine {
-        &self.tabs[tab].machine
-    }
-
     pub fn ledger(&self) -> Ledger {
         self.store.as_ref().map(|store| serde_json::from_str(store).unwrap()).unwrap_or_default()
     }

@@ -208,7 +208,9 @@ impl Machine {
             return;
         }
         self.locking = true;
-        while let Some(op) = self.ops.pop_front() {
+        // What is known of money and of the server comes before those that ask for it.
+        let next = |ops: &VecDeque<Op>| ops.iter().position(|op| !matches!(op, Op::Reserve { .. })).unwrap_or(0);
+        while let Some(op) = self.ops.remove(next(&self.ops)) {
             match op {
                 Op::Reserve { ask } => self.with(ask, |machine, ask| machine.reserved(now, ask)),
                 Op::Settle { hold, bill } => self.ledger.spending.settle(&hold, bill),
