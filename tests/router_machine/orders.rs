@@ -223,14 +223,14 @@ impl Shell {
             }
             26 => {
                 let id = pick(self.ids(tab, |ask| ask.attempt.is_some()), any);
-                self.close(tab, id, arg % 2 == 0);
+                self.close(tab, id, arg.is_multiple_of(2));
             }
             27 => {
                 let id = pick(self.ids(tab, |ask| ask.refreshing), any);
                 if let Some(ask) = self.tabs[tab].asks.get_mut(&id) {
                     ask.refreshing = false;
                 }
-                self.step(tab, Event::TokenRefreshed { ask: id, ok: arg % 3 > 0 });
+                self.step(tab, Event::TokenRefreshed { ask: id, ok: !arg.is_multiple_of(3) });
             }
             28 => {
                 if let Some(due) = self.tabs[tab].machine.deadline() {
@@ -242,7 +242,7 @@ impl Shell {
                 self.now += u64::from(arg) * 37;
                 self.step(tab, Event::Tick);
             }
-            30 if arg % 3 == 0 => self.step(tab, Event::Abort { ask: any }),
+            30 if arg.is_multiple_of(3) => self.step(tab, Event::Abort { ask: any }),
             30 => {
                 // For an attempt that never was, or is over.
                 let bytes = delta("late ").into_bytes();
@@ -305,16 +305,16 @@ impl Shell {
     }
 
     fn end_local(&mut self, tab: usize, id: u64, arg: u32) {
-        let crashes = arg % 7 == 0;
-        let tail = if arg % 2 == 0 { self.word() } else { String::new() };
+        let crashes = arg.is_multiple_of(7);
+        let tail = if arg.is_multiple_of(2) { self.word() } else { String::new() };
         if let Some(ask) = self.tabs[tab].asks.get_mut(&id).filter(|ask| ask.local == Local::Running) {
             ask.local = if crashes { Local::Failed } else { Local::Done };
             if !crashes {
                 ask.local_text += &tail;
             }
         }
-        let p_ok = (arg % 3 > 0).then(|| f64::from(arg % 10) / 10.0);
-        let finish = if arg % 5 == 0 { LocalFinish::Length } else { LocalFinish::Stop };
+        let p_ok = (!arg.is_multiple_of(3)).then(|| f64::from(arg % 10) / 10.0);
+        let finish = if arg.is_multiple_of(5) { LocalFinish::Length } else { LocalFinish::Stop };
         let end = LocalEnd { text: tail, p_ok, finish, ..LocalEnd::default() };
         self.step(
             tab,
@@ -379,7 +379,7 @@ impl Shell {
             delta(text)
         };
         let bytes = match kind {
-            1 if !open.fed && arg % 4 == 0 => {
+            1 if !open.fed && arg.is_multiple_of(4) => {
                 open.whole = true;
                 open.finished = true;
                 open.text = word.clone();
@@ -401,7 +401,7 @@ impl Shell {
                 open.finished |= !open.text.is_empty();
                 "data: [DONE]\n\n".into()
             }
-            6 if arg % 4 > 0 => says(open, &word),
+            6 if !arg.is_multiple_of(4) => says(open, &word),
             _ => match arg / 4 % 5 {
                 0 => "data: {\"error\":{\"code\":500}}\n\n".into(),
                 1 => "data: {oops\n\n".into(),
@@ -437,7 +437,7 @@ impl Shell {
                         self.consent(tab, id, Decision::Once);
                     } else if ask.attempt.is_some() {
                         // Some servers answer after all: a text, its finish, the end.
-                        if self.words % 3 > 0 {
+                        if !self.words.is_multiple_of(3) {
                             [0, 3, 5].into_iter().for_each(|kind| self.feed(tab, id, kind, 1));
                         }
                         self.close(tab, id, false);

@@ -6,7 +6,9 @@ use kinglet::router::reader::{Item, Reader};
 use kinglet::router::sse::EventStream;
 
 /// (name, data) of each event.
-fn events(pieces: &[&[u8]]) -> Vec<(String, String)> {
+type Events = Vec<(String, String)>;
+
+fn events(pieces: &[&[u8]]) -> Events {
     let mut stream = EventStream::default();
     let mut all: Vec<_> = pieces.iter().flat_map(|piece| stream.push(piece)).map(Result::unwrap).collect();
     all.extend(stream.finish());
@@ -16,7 +18,7 @@ fn events(pieces: &[&[u8]]) -> Vec<(String, String)> {
 #[test]
 fn the_same_events_at_every_split() {
     let message = |data: &str| ("message".to_string(), data.to_string());
-    let corpus: Vec<(&[u8], Vec<(String, String)>)> = vec![
+    let corpus: Vec<(&[u8], Events)> = vec![
         (b"data: a\n\ndata: b\n\n", vec![message("a"), message("b")]),
         (b"data: a\r\n\r\ndata: b\r\n\r\n", vec![message("a"), message("b")]),
         (b"data: a\r\rdata: b\r\r", vec![message("a"), message("b")]),

@@ -76,7 +76,10 @@ pub fn request(extra: Value) -> Request {
     serde_json::from_value(all).unwrap()
 }
 
+/// A tab and an ask.
 pub type Key = (usize, u64);
+/// What the user says, and after how long; None: nothing.
+type User = dyn FnMut(Key, &Preview) -> Option<(u64, Decision)>;
 
 struct Tab {
     machine: Machine,
@@ -95,7 +98,7 @@ pub struct World {
     pub engines: BTreeMap<Key, Engine>,
     /// By ask and attempt (counted from 1).
     pub server: Box<dyn FnMut(Key, u32, u64) -> Script>,
-    pub user: Box<dyn FnMut(Key, &Preview) -> Option<(u64, Decision)>>,
+    pub user: Box<User>,
     pub refresh: Option<bool>,
     /// Nobody grants the lock.
     pub locked: bool,
@@ -185,28 +188,16 @@ impl World {
 
     pub fn step(&mut self, tab: usize, event: Event) {
         // The server's part of the connection ends for both.
-        match &event {
-            Event::BodyEnd { ask, attempt } | Event::NetworkError { ask, attempt } => {
-                if !self.tabs[tab].open.remove(&(*ask, *attempt)) {
-                    return;
-                }
-            }
-            Event::Response { ask, attempt, .. } | Event::Body { ask, attempt, .. } => {
-                if !self.tabs[tab].open.contains(&(*ask, *attempt)) {
-                    return;
-                }
-            }
-            Event::LocalToken { ask, .. } | Event::LocalCheck { ask, .. } => {
-                if !self.tabs[tab].running.contains(ask) {
-                    return;
-                }
-            }
-            Event::LocalDone { ask, .. } | Event::LocalFailed { ask } => {
-                if !self.tabs[tab].running.remove(ask) {
-                    return;
-                }
-            }
-            _ => {}
+        let Tab { open, running, .. } = &mut self.tabs[tab];
+        let goes_on = match &event {
+            Event::BodyEnd { ask, attempt } | Event::NetworkError { ask, attempt } => open.remove(&(*ask, *attempt)),
+            Event::Response { ask, attempt, .. } | Event::Body { ask, attempt, .. } => open.contains(&(*ask, *attempt)),
+            Event::LocalToken { ask, .. } | Event::LocalCheck { ask, .. } => running.contains(ask),
+            Event::LocalDone { ask, .. } | Event::LocalFailed { ask } => running.remove(ask),
+            _ => true,
+        };
+        if !goes_on {
+            return;
         }
         let locks = matches!(event, Event::Ledger { .. });
         let event = if locks { Event::Ledger { state: self.store.clone() } } else { event };
