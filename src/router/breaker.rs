@@ -1,7 +1,7 @@
 //! The circuit breaker of one destination, shared by all tabs: after some failures nobody asks it for a while, then one
 //! request tries.
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// Failed requests in a row that open it.
 const FAILURES: u32 = 3;
@@ -10,8 +10,7 @@ const LONGEST_PAUSE_MS: u64 = 600_000;
 /// What a server may ask for by Retry-After.
 const LONGEST_HOLD_OFF_MS: u64 = 3_600_000;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Closed {
         failures: u32,
@@ -28,7 +27,7 @@ enum State {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breaker(State);
 
 impl Default for Breaker {
@@ -58,6 +57,28 @@ pub enum Admission {
 }
 
 impl Breaker {
+    pub(super) fn to_json(&self) -> Value {
+        match &self.0 {
+            State::Closed { failures } => json!({ "closed": { "failures": failures } }),
+            State::Open { until, trips } => json!({ "open": { "until": until, "trips": trips } }),
+            State::Probing { owner, until, trips } => {
+                json!({ "probing": { "owner": owner, "until": until, "trips": trips } })
+            }
+        }
+    }
+
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
+        let (state, of) = value.as_object()?.iter().next()?;
+        let small = |name: &str| of[name].as_u64().and_then(|n| u32::try_from(n).ok());
+        let until = of["until"].as_u64();
+        Some(Self(match state.as_str() {
+            "closed" => State::Closed { failures: small("failures")? },
+            "open" => State::Open { until: until?, trips: small("trips")? },
+            "probing" => State::Probing { owner: of["owner"].as_str()?.into(), until: until?, trips: small("trips")? },
+            _ => return None,
+        }))
+    }
+
     /// Whether nobody is let through, not even to try.
     pub fn pauses(&self, now: u64) -> bool {
         matches!(self.0, State::Open { until, .. } if until > now)

@@ -1,13 +1,13 @@
 //! Money: reserved before a request leaves, settled when its answer says what it took, never above the cap.
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Billionths of a dollar.
 pub type NanoUsd = u64;
 
 /// Dollars for a million tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Price {
     pub input: f64,
     pub output: f64,
@@ -24,8 +24,7 @@ pub fn usd(nano: NanoUsd) -> f64 {
     nano as f64 / 1e9
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Budget {
     /// None: no cap.
     pub usd: Option<f64>,
@@ -61,7 +60,7 @@ pub enum Bill {
     Unknown,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Held {
     amount: NanoUsd,
     /// When whoever holds it must be gone.
@@ -74,8 +73,7 @@ fn period(now: u64, budget: &Budget) -> u64 {
 }
 
 /// Shared by all tabs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spending {
     /// Since the epoch, in periods.
     period: u64,
@@ -86,6 +84,23 @@ pub struct Spending {
 }
 
 impl Spending {
+    pub(super) fn to_json(&self) -> Value {
+        let held =
+            |(id, held): (&String, &Held)| (id.clone(), json!({ "amount": held.amount, "expires": held.expires }));
+        let holds: serde_json::Map<String, Value> = self.holds.iter().map(held).collect();
+        json!({ "period": self.period, "spent": self.spent, "unsure": self.unsure, "holds": holds })
+    }
+
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
+        let mut holds = BTreeMap::new();
+        for (id, held) in value["holds"].as_object()? {
+            let held = Held { amount: held["amount"].as_u64()?, expires: held["expires"].as_u64()? };
+            holds.insert(id.clone(), held);
+        }
+        let number = |name: &str| value[name].as_u64();
+        Some(Self { period: number("period")?, spent: number("spent")?, unsure: number("unsure")?, holds })
+    }
+
     pub fn spent(&self) -> NanoUsd {
         self.spent
     }

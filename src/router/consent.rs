@@ -1,19 +1,18 @@
 //! Consent to send: per host and model, for one body or for all that follow.
 
 use super::privacy::CleanScan;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Who would read a request.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Destination {
     /// With its port, where the address has one.
     pub host: String,
     pub model: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// This body, retries of it included.
     Once,
@@ -44,7 +43,11 @@ pub struct Grants {
 impl Grants {
     /// `standing`: what the user agreed to before.
     pub fn new(standing: impl IntoIterator<Item = Destination>) -> Self {
-        Self { standing: standing.into_iter().collect() }
+        let mut grants = Self::default();
+        for destination in standing {
+            grants.standing.insert(destination);
+        }
+        grants
     }
 
     pub fn standing(&self, destination: &Destination) -> Option<Consent> {

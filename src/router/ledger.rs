@@ -2,10 +2,9 @@
 
 use super::breaker::{Admission, Breaker, Health};
 use super::budget::{Bill, Budget, Hold, NanoUsd, Spending};
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     pub spending: Spending,
     pub breaker: Breaker,
@@ -26,6 +25,18 @@ pub(super) enum Op {
 }
 
 impl Ledger {
+    /// JSON, as it is stored.
+    pub fn to_text(&self) -> String {
+        json!({ "spending": self.spending.to_json(), "breaker": self.breaker.to_json() }).to_string()
+    }
+
+    /// None: not what [`to_text`](Self::to_text) writes.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        let spending = Spending::from_json(&value["spending"])?;
+        Some(Self { spending, breaker: Breaker::from_json(&value["breaker"])? })
+    }
+
     /// Whether [`reserve`](Self::reserve) is bound to refuse, even if this copy is old: other tabs can have settled
     /// holds and ended tries since, but not shortened a pause or taken spending back.
     pub fn refuses(&self, now: u64, budget: &Budget, amount: NanoUsd) -> Option<Refusal> {

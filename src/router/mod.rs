@@ -17,6 +17,7 @@ pub mod breaker;
 pub mod budget;
 pub mod consent;
 pub mod fault;
+pub mod json;
 pub mod ledger;
 pub mod machine;
 pub mod openai;

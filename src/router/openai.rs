@@ -1,12 +1,10 @@
 //! OpenAI's chat completions as servers really speak them: what one event, or one whole answer, says.
 
 use super::fault::Fault;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// How an answer of the cloud ended; nothing else counts as an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
     Stop,
     Length,
@@ -15,16 +13,15 @@ pub enum Finish {
 }
 
 /// Tokens that the server counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
 }
 
 /// A piece of a tool call, or a whole one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolCall {
-    #[serde(skip)]
     pub index: u64,
     pub id: String,
     pub name: String,

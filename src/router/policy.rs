@@ -4,10 +4,10 @@ use super::budget::{Budget, Price};
 use super::consent::Destination;
 use super::privacy::{Privacy, is_provider_key};
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     OnlyLocal,
@@ -21,8 +21,7 @@ pub enum Mode {
     OnlyCloud,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default)]
 pub struct Cloud {
     /// Of the chat completions, absolute: `https://host/v1/chat/completions`.
     pub url: String,
@@ -47,8 +46,7 @@ impl Cloud {
 }
 
 /// Milliseconds and counts.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug)]
 pub struct Net {
     /// Until the first content, headers included.
     pub first_ms: u64,
@@ -58,8 +56,8 @@ pub struct Net {
     pub total_ms: u64,
     /// For usage and [DONE] after the finish.
     pub grace_ms: u64,
-    pub retries: u32,
-    pub restarts: u32,
+    pub retries: u64,
+    pub restarts: u64,
     /// The first pause before a retry is at most this, the next twice as much.
     pub backoff_ms: u64,
     /// A server that asks to wait longer is not waited for.
@@ -90,8 +88,7 @@ impl Default for Net {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Policy {
     /// A check below this sends the request to the cloud while the local model goes on. None: no early rejection.
     pub early: Option<f64>,
@@ -101,8 +98,7 @@ pub struct Policy {
     pub hold: bool,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Unique among the tabs that share a ledger.
     pub tab: String,
@@ -138,7 +134,7 @@ impl Endpoint {
 
     /// Errors: [`Error::BadRequest`] that names what is wrong with the address.
     pub fn new(url: &str, model: &str) -> Result<Self> {
-        let bad = |what: &str| Err(Error::BadRequest(format!("cloud.url is {url:?}: {what}")));
+        let bad = |what: &str| Err(Error::BadRequest(["cloud.url is ", url, ": ", what].concat()));
         let Some((scheme, rest)) = url.split_once("://") else {
             return bad("give the whole address, like https://host/v1/chat/completions");
         };
@@ -174,11 +170,11 @@ impl Config {
         let bad = |what: String| Err(Error::BadRequest(what));
         let amount = |name: &str, value: f64| match value.is_finite() && value >= 0.0 {
             true => Ok(()),
-            false => Err(Error::BadRequest(format!("{name} is {value}; it must be a number from 0 on"))),
+            false => Err(Error::BadRequest([name, " must be a number from 0 on"].concat())),
         };
         for (name, value) in [("policy.early", self.policy.early), ("policy.pre", self.policy.pre)] {
             if value.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
-                return bad(format!("{name} must be a probability from 0 to 1"));
+                return bad([name, " must be a probability from 0 to 1"].concat());
             }
         }
         if let Some(usd) = self.budget.usd {

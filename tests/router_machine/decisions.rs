@@ -306,8 +306,7 @@ fn configurations_that_cannot_be_honoured_are_refused() {
     let refusal = |cloud: Value, rest: Value| {
         let mut all = json!({ "cloud": cloud });
         all.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
-        let config: Config = serde_json::from_value(all).unwrap();
-        let error = Machine::new(config).err().expect("it was accepted");
+        let error = Config::from_json(&all).and_then(Machine::new).err().expect("it was accepted");
         assert_eq!(error.code(), ErrorCode::BadRequest);
         error.to_string()
     };
@@ -331,7 +330,7 @@ fn configurations_that_cannot_be_honoured_are_refused() {
         "http://[::1]:1/x",
         "https://x.example",
     ] {
-        assert!(Machine::new(serde_json::from_value(json!({ "cloud": cloud(url) })).unwrap()).is_ok(), "{url}");
+        assert!(Config::from_json(&json!({ "cloud": cloud(url) })).and_then(Machine::new).is_ok(), "{url}");
     }
     assert!(check_token("sk-proj-abcdefghij1234567890").unwrap_err().to_string().contains("proxy"));
     assert!(check_token("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln").is_ok(), "a short-lived token");

@@ -96,7 +96,7 @@ impl Shell {
     }
 
     fn ledger(&self) -> Ledger {
-        self.store.as_ref().map(|store| serde_json::from_str(store).unwrap()).unwrap_or_default()
+        self.store.as_ref().map(|store| Ledger::from_text(store).unwrap()).unwrap_or_default()
     }
 
     fn act(&mut self, tab: usize, action: Action) {

@@ -64,7 +64,7 @@ pub fn config(extra: Value) -> Config {
     for (key, value) in extra.as_object().unwrap() {
         all[key] = value.clone();
     }
-    serde_json::from_value(all).unwrap()
+    Config::from_json(&all).unwrap()
 }
 
 pub fn request(extra: Value) -> Request {
@@ -73,7 +73,7 @@ pub fn request(extra: Value) -> Request {
     for (key, value) in extra.as_object().unwrap() {
         all[key] = value.clone();
     }
-    serde_json::from_value(all).unwrap()
+    Request::from_json(&all).unwrap()
 }
 
 /// A tab and an ask.
@@ -140,7 +140,7 @@ impl World {
     }
 
     pub fn ledger(&self) -> Ledger {
-        self.store.as_ref().map(|store| serde_json::from_str(store).unwrap()).unwrap_or_default()
+        self.store.as_ref().map(|store| Ledger::from_text(store).unwrap()).unwrap_or_default()
     }
 
     pub fn at(&mut self, delay: u64, tab: usize, event: Event) {
@@ -237,7 +237,7 @@ impl World {
             }
             Action::Send { ask, attempt, request } => {
                 assert_eq!(request.url(), URL);
-                let json = serde_json::to_value(self.ledger()).unwrap();
+                let json: Value = serde_json::from_str(self.store.as_ref().expect("stored first")).unwrap();
                 let holds = json["spending"]["holds"].as_object().unwrap();
                 assert!(
                     holds.keys().any(|id| id.ends_with(&format!(":{ask}:{attempt}"))),

@@ -64,8 +64,8 @@ pub struct CloudSide {
     /// Counted from 1.
     pub attempt: u32,
     pub sent_at: u64,
-    pub retries: u32,
-    pub restarts: u32,
+    pub retries: u64,
+    pub restarts: u64,
     pub refreshed: bool,
     /// Of the state.
     pub deadline: Option<u64>,

@@ -6,7 +6,7 @@ use super::super::policy::Mode;
 use super::super::privacy::Kind;
 use super::super::record::{Cause, Reason, Record, Source, Tokens};
 use super::super::sealed::SealedRequest;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -15,8 +15,7 @@ pub type AskId = u64;
 
 /// A question. `messages` and `params` are OpenAI's; a message, or a part of one, may be labelled `private: true` or
 /// `labels: ["private"]`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     pub messages: Vec<Value>,
     pub params: Map<String, Value>,
@@ -30,8 +29,7 @@ pub struct Request {
     pub pre: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LocalFinish {
     #[default]
     Stop,
@@ -40,8 +38,7 @@ pub enum LocalFinish {
 }
 
 /// The end of a local answer.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LocalEnd {
     /// What was held back until the end.
     pub text: String,
@@ -57,8 +54,7 @@ pub struct LocalEnd {
 }
 
 /// `attempt` is the one of [`Action::Send`]; what comes late, for an attempt or an ask that is over, is passed over.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Ask {
         ask: AskId,

@@ -200,7 +200,7 @@ impl Machine {
 
     fn ledger_locked(&mut self, now: u64, state: Option<String>) {
         // What cannot be read is no reason to forget what this tab knows.
-        if let Some(known) = state.and_then(|state| serde_json::from_str(&state).ok()) {
+        if let Some(known) = state.and_then(|state| Ledger::from_text(&state)) {
             self.ledger = known;
         }
         if self.ops.is_empty() {
@@ -218,7 +218,7 @@ impl Machine {
             }
         }
         self.locking = false;
-        let state = serde_json::to_string(&self.ledger).unwrap_or_default();
+        let state = self.ledger.to_text();
         self.out.insert(0, Action::StoreLedger { state });
     }
 

@@ -79,7 +79,7 @@ pub fn is_provider_key(token: &str) -> bool {
 
 /// Overlapping finds become one: nothing of either stays in the text.
 fn merge(mut found: Vec<Found>) -> Vec<Found> {
-    found.sort_by_key(|(range, kind)| (range.start, *kind));
+    found.sort_unstable_by_key(|(range, kind)| (range.start, *kind));
     let mut merged: Vec<Found> = Vec::new();
     for (range, kind) in found {
         match merged.last_mut() {

@@ -8,12 +8,10 @@ pub use find::{Kind, is_provider_key};
 pub use vault::{Restorer, Vault};
 
 use super::consent::Destination;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pii {
     #[default]
     Redact,
@@ -22,8 +20,7 @@ pub enum Pii {
 }
 
 /// What of a conversation is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Context {
     /// The last message of the user.
     #[default]
@@ -31,8 +28,7 @@ pub enum Context {
     All,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Privacy {
     pub pii: Pii,
     pub context: Context,

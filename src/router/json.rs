@@ -1,0 +1,205 @@
+//! Settings and questions out of JSON. By hand: derived readers of the same structs are three times the rest of the
+//! router in wasm, and their errors do not say what to change.
+
+use super::budget::{Budget, Price};
+use super::consent::{Decision, Destination};
+use super::machine::{LocalEnd, LocalFinish, Request};
+use super::policy::{Cloud, Config, Mode, Net, Policy};
+use super::privacy::{Context, Pii, Privacy};
+use crate::{Error, Result};
+use serde_json::{Map, Value};
+
+/// An object's fields; null and what is missing are the same.
+struct Fields<'a> {
+    of: &'a Value,
+    /// In errors: "cloud.".
+    path: &'a str,
+}
+
+const MODES: [(&str, Mode); 5] = [
+    ("only-local", Mode::OnlyLocal),
+    ("prefer-local", Mode::PreferLocal),
+    ("auto", Mode::Auto),
+    ("prefer-cloud", Mode::PreferCloud),
+    ("only-cloud", Mode::OnlyCloud),
+];
+
+impl<'a> Fields<'a> {
+    fn get(&self, name: &str) -> Option<&'a Value> {
+        self.of.get(name).filter(|value| !value.is_null())
+    }
+
+    fn wrong<T>(&self, name: &str, must: &str) -> Result<T> {
+        Err(Error::BadRequest([self.path, name, " must be ", must].concat()))
+    }
+
+    fn read<T>(&self, name: &str, must: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) => read(value).map_or_else(|| self.wrong(name, must), |value| Ok(Some(value))),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        self.read(name, "a string", |value| value.as_str().map(String::from))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.read(name, "a number", Value::as_f64)
+    }
+
+    fn count(&self, name: &str) -> Result<Option<u64>> {
+        // JavaScript writes large ones as 1e21, and means a very long time.
+        let large = |value: &Value| value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as u64);
+        self.read(name, "a whole number from 0 on", |value| value.as_u64().or_else(|| large(value)))
+    }
+
+    fn flag(&self, name: &str) -> Result<bool> {
+        Ok(self.read(name, "true or false", Value::as_bool)?.unwrap_or(false))
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<Value>> {
+        Ok(self.read(name, "an array", |value| value.as_array().cloned())?.unwrap_or_default())
+    }
+
+    fn map(&self, name: &str) -> Result<Map<String, Value>> {
+        Ok(self.read(name, "an object", |value| value.as_object().cloned())?.unwrap_or_default())
+    }
+
+    fn one_of<T: Copy>(&self, name: &str, known: &[(&str, T)]) -> Result<Option<T>> {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let must = ["one of ", &names.join(", ")].concat();
+        self.read(name, &must, |value| Some(known.iter().find(|(name, _)| value == name)?.1))
+    }
+
+    fn object(&self, name: &'a str, path: &'a str) -> Result<Fields<'a>> {
+        match self.get(name) {
+            Some(of @ Value::Object(_)) => Ok(Fields { of, path }),
+            None => Ok(Fields { of: &Value::Null, path }),
+            Some(_) => self.wrong(name, "an object"),
+        }
+    }
+}
+
+fn destination(value: &Value) -> Option<Destination> {
+    let text = |name: &str| Some(value[name].as_str()?.to_string());
+    Some(Destination { host: text("host")?, model: text("model")? })
+}
+
+impl Config {
+    /// `{ tab, seed, cloud: { url, model, price: { input, output }, maxTokens, limitName, noUsage, extra }, mode,
+    /// policy: { early, pre, hold }, privacy: { pii, context, terms }, budget: { usd, periodMs }, net: { firstMs, ... },
+    /// granted: [{ host, model }], neverAsk }`. Errors: [`Error::BadRequest`] naming the field.
+    pub fn from_json(value: &Value) -> Result<Self> {
+        let all = Fields { of: value, path: "" };
+        let policy = all.object("policy", "policy.")?;
+        let privacy = all.object("privacy", "privacy.")?;
+        let budget = all.object("budget", "budget.")?;
+        let pii = [("redact", Pii::Redact), ("block", Pii::Block), ("allow", Pii::Allow)];
+        let context = [("last-turn", Context::LastTurn), ("all", Context::All)];
+        let terms = privacy.list("terms")?;
+        Ok(Self {
+            tab: all.text("tab")?.unwrap_or_default(),
+            seed: all.count("seed")?.unwrap_or_default(),
+            cloud: all.get("cloud").map(|_| cloud(&all.object("cloud", "cloud.")?)).transpose()?,
+            mode: all.one_of("mode", &MODES)?.unwrap_or_default(),
+            policy: Policy { early: policy.number("early")?, pre: policy.number("pre")?, hold: policy.flag("hold")? },
+            privacy: Privacy {
+                pii: privacy.one_of("pii", &pii)?.unwrap_or_default(),
+                context: privacy.one_of("context", &context)?.unwrap_or_default(),
+                terms: terms.iter().filter_map(Value::as_str).map(String::from).collect(),
+            },
+            budget: Budget { usd: budget.number("usd")?, period_ms: budget.count("periodMs")? },
+            net: net(&all.object("net", "net.")?)?,
+            granted: all.list("granted")?.iter().filter_map(destination).collect(),
+            never_ask: all.flag("neverAsk")?,
+        })
+    }
+}
+
+fn cloud(fields: &Fields) -> Result<Cloud> {
+    let price = fields.object("price", "cloud.price.")?;
+    let needed = |name: &str| price.number(name)?.map_or_else(|| price.wrong(name, "given"), Ok);
+    Ok(Cloud {
+        url: fields.text("url")?.unwrap_or_default(),
+        model: fields.text("model")?.unwrap_or_default(),
+        price: match price.of {
+            Value::Null => None,
+            _ => Some(Price { input: needed("input")?, output: needed("output")? }),
+        },
+        max_tokens: fields.count("maxTokens")?,
+        limit_name: fields.text("limitName")?,
+        no_usage: fields.flag("noUsage")?,
+        extra: fields.map("extra")?,
+    })
+}
+
+fn net(fields: &Fields) -> Result<Net> {
+    let mut net = Net::default();
+    let mut set = |name: &str, field: fn(&mut Net) -> &mut u64| {
+        fields.count(name).map(|given| given.into_iter().for_each(|given| *field(&mut net) = given))
+    };
+    set("firstMs", |net| &mut net.first_ms)?;
+    set("idleMs", |net| &mut net.idle_ms)?;
+    set("totalMs", |net| &mut net.total_ms)?;
+    set("graceMs", |net| &mut net.grace_ms)?;
+    set("retries", |net| &mut net.retries)?;
+    set("restarts", |net| &mut net.restarts)?;
+    set("backoffMs", |net| &mut net.backoff_ms)?;
+    set("longestWaitMs", |net| &mut net.longest_wait_ms)?;
+    set("lockMs", |net| &mut net.lock_ms)?;
+    set("refreshMs", |net| &mut net.refresh_ms)?;
+    set("consentMs", |net| &mut net.consent_ms)?;
+    Ok(net)
+}
+
+impl Request {
+    /// `{ messages, params, mode, hold, private, local, pre }`. Errors: [`Error::BadRequest`] naming the field.
+    pub fn from_json(value: &Value) -> Result<Self> {
+        let all = Fields { of: value, path: "" };
+        Ok(Self {
+            messages: all.list("messages")?,
+            params: all.map("params")?,
+            mode: all.one_of("mode", &MODES)?,
+            hold: all.get("hold").map(|_| all.flag("hold")).transpose()?,
+            private: all.flag("private")?,
+            local: all.flag("local")?,
+            pre: all.number("pre")?,
+        })
+    }
+}
+
+impl LocalEnd {
+    /// `{ text, finish, toolCalls, pOk, weakToolCall, features, promptTokens, completionTokens }`. Errors:
+    /// [`Error::BadRequest`] naming the field.
+    pub fn from_json(value: &Value) -> Result<Self> {
+        let all = Fields { of: value, path: "" };
+        let ends =
+            [("stop", LocalFinish::Stop), ("length", LocalFinish::Length), ("tool_calls", LocalFinish::ToolCalls)];
+        let mut end = Self {
+            text: all.text("text")?.unwrap_or_default(),
+            finish: all.one_of("finish", &ends)?.unwrap_or_default(),
+            tool_calls: all.list("toolCalls")?,
+            p_ok: all.number("pOk")?,
+            weak_tool_call: all.flag("weakToolCall")?,
+            prompt_tokens: all.count("promptTokens")?.unwrap_or_default(),
+            completion_tokens: all.count("completionTokens")?.unwrap_or_default(),
+            ..Self::default()
+        };
+        for (name, value) in all.map("features")? {
+            end.features.extend(value.as_f64().map(|value| (name, value)));
+        }
+        Ok(end)
+    }
+}
+
+impl Decision {
+    /// "once", "always"; anything else is a no.
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "once" => Decision::Once,
+            "always" => Decision::Always,
+            _ => Decision::Deny,
+        }
+    }
+}
