@@ -1,7 +1,6 @@
 //! Money: reserved before a request leaves, settled when its answer says what it took, never above the cap.
 
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// Billionths of a dollar.
 pub type NanoUsd = u64;
@@ -62,6 +61,7 @@ pub enum Bill {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Held {
+    id: String,
     amount: NanoUsd,
     /// When whoever holds it must be gone.
     expires: u64,
@@ -80,22 +80,21 @@ pub struct Spending {
     spent: NanoUsd,
     /// Of `spent`, what is an upper bound only.
     unsure: NanoUsd,
-    holds: BTreeMap<String, Held>,
+    holds: Vec<Held>,
 }
 
 impl Spending {
     pub(super) fn to_json(&self) -> Value {
-        let held =
-            |(id, held): (&String, &Held)| (id.clone(), json!({ "amount": held.amount, "expires": held.expires }));
+        let held = |held: &Held| (held.id.clone(), json!({ "amount": held.amount, "expires": held.expires }));
         let holds: serde_json::Map<String, Value> = self.holds.iter().map(held).collect();
         json!({ "period": self.period, "spent": self.spent, "unsure": self.unsure, "holds": holds })
     }
 
     pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let mut holds = BTreeMap::new();
+        let mut holds = Vec::new();
         for (id, held) in value["holds"].as_object()? {
-            let held = Held { amount: held["amount"].as_u64()?, expires: held["expires"].as_u64()? };
-            holds.insert(id.clone(), held);
+            let held = Held { id: id.clone(), amount: held["amount"].as_u64()?, expires: held["expires"].as_u64()? };
+            holds.push(held);
         }
         let number = |name: &str| value[name].as_u64();
         Some(Self { period: number("period")?, spent: number("spent")?, unsure: number("unsure")?, holds })
@@ -111,12 +110,12 @@ impl Spending {
 
     /// Spent and held.
     pub fn committed(&self) -> NanoUsd {
-        self.holds.values().fold(self.spent, |sum, held| sum.saturating_add(held.amount))
+        self.holds.iter().fold(self.spent, |sum, held| sum.saturating_add(held.amount))
     }
 
     /// What a tab that is gone held is counted as spent; a new period begins with what is held.
     fn pass_time(&mut self, now: u64, budget: &Budget) {
-        let gone = self.holds.iter().filter(|(_, held)| held.expires <= now).map(|(id, _)| id.clone());
+        let gone = self.holds.iter().filter(|held| held.expires <= now).map(|held| held.id.clone());
         for id in gone.collect::<Vec<_>>() {
             self.settle(&id, Bill::Unknown);
         }
@@ -135,16 +134,17 @@ impl Spending {
     /// None: with `amount` the cap would be passed.
     pub fn reserve(&mut self, now: u64, budget: &Budget, id: &str, amount: NanoUsd, expires: u64) -> Option<Hold> {
         self.pass_time(now, budget);
-        if self.committed().saturating_add(amount) > budget.cap() || self.holds.contains_key(id) {
+        if self.committed().saturating_add(amount) > budget.cap() || self.holds.iter().any(|held| held.id == id) {
             return None;
         }
-        self.holds.insert(id.to_string(), Held { amount, expires });
+        self.holds.push(Held { id: id.to_string(), amount, expires });
         Some(Hold { amount })
     }
 
     /// What no longer is held has been counted in full already.
     pub fn settle(&mut self, id: &str, bill: Bill) {
-        let Some(held) = self.holds.remove(id) else { return };
+        let Some(at) = self.holds.iter().position(|held| held.id == id) else { return };
+        let held = self.holds.swap_remove(at);
         let cost = match bill {
             Bill::Nothing => 0,
             Bill::Cost(cost) => cost,

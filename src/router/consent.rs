@@ -2,10 +2,9 @@
 
 use super::privacy::CleanScan;
 use serde::Serialize;
-use std::collections::BTreeSet;
 
 /// Who would read a request.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Destination {
     /// With its port, where the address has one.
     pub host: String,
@@ -37,21 +36,17 @@ impl Consent {
 
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
-    standing: BTreeSet<Destination>,
+    standing: Vec<Destination>,
 }
 
 impl Grants {
     /// `standing`: what the user agreed to before.
     pub fn new(standing: impl IntoIterator<Item = Destination>) -> Self {
-        let mut grants = Self::default();
-        for destination in standing {
-            grants.standing.insert(destination);
-        }
-        grants
+        Self { standing: standing.into_iter().collect() }
     }
 
     pub fn standing(&self, destination: &Destination) -> Option<Consent> {
-        let destination = self.standing.get(destination)?.clone();
+        let destination = self.standing.iter().find(|known| *known == destination)?.clone();
         Some(Consent { destination, body: None })
     }
 
@@ -62,13 +57,13 @@ impl Grants {
             Decision::Deny => None,
             Decision::Once => Some(Consent { destination, body: Some(scan.body().to_string()) }),
             Decision::Always => {
-                self.standing.insert(destination.clone());
+                self.standing.push(destination.clone());
                 Some(Consent { destination, body: None })
             }
         }
     }
 
     pub fn revoke(&mut self, destination: &Destination) {
-        self.standing.remove(destination);
+        self.standing.retain(|known| known != destination);
     }
 }

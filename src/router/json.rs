@@ -176,7 +176,10 @@ impl LocalEnd {
         let all = Fields { of: value, path: "" };
         let ends =
             [("stop", LocalFinish::Stop), ("length", LocalFinish::Length), ("tool_calls", LocalFinish::ToolCalls)];
-        let mut end = Self {
+        let mut features = all.map("features")?;
+        // Whatever else stands there could be text.
+        features.retain(|_, value| value.is_number());
+        Ok(Self {
             text: all.text("text")?.unwrap_or_default(),
             finish: all.one_of("finish", &ends)?.unwrap_or_default(),
             tool_calls: all.list("toolCalls")?,
@@ -184,12 +187,8 @@ impl LocalEnd {
             weak_tool_call: all.flag("weakToolCall")?,
             prompt_tokens: all.count("promptTokens")?.unwrap_or_default(),
             completion_tokens: all.count("completionTokens")?.unwrap_or_default(),
-            ..Self::default()
-        };
-        for (name, value) in all.map("features")? {
-            end.features.extend(value.as_f64().map(|value| (name, value)));
-        }
-        Ok(end)
+            features,
+        })
     }
 }
 

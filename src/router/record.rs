@@ -4,10 +4,10 @@ use super::budget::{NanoUsd, usd};
 use super::consent::Destination;
 use super::fault::Fault;
 use super::policy::Mode;
-use super::privacy::{Blocked, Kind};
+use super::privacy::{Blocked, Redactions};
 use super::veto::Veto;
 use serde::{Serialize, Serializer};
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,7 +152,7 @@ pub struct Egress {
     /// Of bodies, all attempts together.
     pub bytes: usize,
     /// How many values of each kind were hidden.
-    pub redactions: BTreeMap<Kind, usize>,
+    pub redactions: Redactions,
 }
 
 /// Serializable at any moment; complete when the answer is.
@@ -166,7 +166,7 @@ pub struct Record {
     pub blocked_by: Option<Cause>,
     pub checks: Vec<Check>,
     /// The signals of the local answer.
-    pub features: BTreeMap<String, f64>,
+    pub features: Map<String, Value>,
     pub p_ok: Option<f64>,
     pub tau: Option<f64>,
     pub calibrated: bool,

@@ -42,7 +42,7 @@ fn loops(text: &str) -> bool {
     if words.len() >= 12 {
         return repeats(&words, 24, 12);
     }
-    let characters: Vec<char> = text.chars().filter(|c| c.is_alphanumeric()).collect();
+    let characters: Vec<char> = text.chars().filter(|c| !c.is_ascii_punctuation() && !c.is_whitespace()).collect();
     repeats(&characters, 40, 48)
 }
 
@@ -67,7 +67,7 @@ fn is_json(text: &str, schema: &Value) -> bool {
 
 /// English, as small models put it.
 fn refuses(text: &str) -> bool {
-    let start: String = text.trim_start().chars().take(120).collect::<String>().to_lowercase().replace('’', "'");
+    let start: String = text.trim_start().chars().take(120).collect::<String>().to_ascii_lowercase().replace('’', "'");
     let beginnings = [
         "i'm sorry, but i",
         "i am sorry, but i",

@@ -3,12 +3,11 @@
 use super::super::consent::{Decision, Destination};
 use super::super::openai::ToolCall;
 use super::super::policy::Mode;
-use super::super::privacy::Kind;
+use super::super::privacy::Redactions;
 use super::super::record::{Cause, Reason, Record, Source, Tokens};
 use super::super::sealed::SealedRequest;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 /// Chosen by the shell, never used twice.
 pub type AskId = u64;
@@ -47,8 +46,8 @@ pub struct LocalEnd {
     /// Calibrated confidence, where there is a calibration.
     pub p_ok: Option<f64>,
     pub weak_tool_call: bool,
-    /// The signals behind `p_ok`, for the record.
-    pub features: BTreeMap<String, f64>,
+    /// The signals behind `p_ok`, for the record: numbers by name.
+    pub features: Map<String, Value>,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
 }
@@ -188,7 +187,7 @@ pub struct Preview {
     pub to: Destination,
     /// Exactly what would be sent.
     pub body: String,
-    pub redactions: BTreeMap<Kind, usize>,
+    pub redactions: Redactions,
 }
 
 /// What comes out of `ask()`. The last one of an ask is `final`, `failed` or `aborted`.

@@ -38,7 +38,7 @@ use crate::Result;
 use crate::generate::sampler::SplitMix64;
 use ask::{Ask, CloudState};
 use cloud::Head;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Added to the longest request, so that a hold outlives it.
 const LEASE_SLACK_MS: u64 = 60_000;
@@ -55,7 +55,7 @@ pub struct Machine {
     endpoint: Option<Endpoint>,
     calibration: Calibration,
     grants: Grants,
-    asks: BTreeMap<AskId, Ask>,
+    asks: Vec<Ask>,
     /// As it was when the lock was last held; what decides is read under the lock.
     ledger: Ledger,
     /// What waits for the lock.
@@ -82,7 +82,7 @@ impl Machine {
             // Without a calibration nothing is below the threshold.
             calibration: Calibration { tau: 0.0, calibrated: false, drift: false },
             grants: Grants::new(config.granted.iter().cloned()),
-            asks: BTreeMap::new(),
+            asks: Vec::new(),
             ledger: Ledger::default(),
             ops: VecDeque::new(),
             locking: false,
@@ -100,8 +100,8 @@ impl Machine {
         match event {
             Event::Ask { ask, request } => {
                 // An id in use is the shell's mistake; the first question keeps it.
-                if !self.asks.contains_key(&ask) {
-                    self.asks.insert(ask, Ask::new(now, ask, *request, &self.config));
+                if self.asks.iter().all(|known| known.id != ask) {
+                    self.asks.push(Ask::new(now, ask, *request, &self.config));
                     self.with(ask, |machine, ask| machine.begin(now, ask));
                 }
             }
@@ -141,7 +141,7 @@ impl Machine {
 
     /// When to step with [`Event::Tick`]; None: never yet.
     pub fn deadline(&self) -> Option<u64> {
-        self.asks.values().filter_map(due).min()
+        self.asks.iter().filter_map(due).min()
     }
 
     /// How many questions are under way.
@@ -159,10 +159,12 @@ impl Machine {
     }
 
     fn with(&mut self, id: AskId, act: impl FnOnce(&mut Self, &mut Ask)) {
-        if let Some(mut ask) = self.asks.remove(&id) {
+        if let Some(at) = self.asks.iter().position(|ask| ask.id == id) {
+            let mut ask = self.asks.remove(at);
             act(self, &mut ask);
             if !ask.over {
-                self.asks.insert(id, ask);
+                // Where it was: first come, first served when the clock strikes.
+                self.asks.insert(at.min(self.asks.len()), ask);
             }
         }
     }
@@ -177,7 +179,7 @@ impl Machine {
 
     fn tick(&mut self, now: u64) {
         let due: Vec<AskId> =
-            self.asks.values().filter(|ask| due(ask).is_some_and(|at| at <= now)).map(|ask| ask.id).collect();
+            self.asks.iter().filter(|ask| due(ask).is_some_and(|at| at <= now)).map(|ask| ask.id).collect();
         for id in due {
             self.with(id, |machine, ask| machine.expired(now, ask));
         }
@@ -188,7 +190,7 @@ impl Machine {
         if online {
             return;
         }
-        for id in self.asks.keys().copied().collect::<Vec<_>>() {
+        for id in self.asks.iter().map(|ask| ask.id).collect::<Vec<_>>() {
             self.with(id, |machine, ask| {
                 // What is on the wire may still come through.
                 if ask.cloud_is_coming() && ask.cloud.state != CloudState::Sending {

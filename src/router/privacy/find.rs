@@ -1,12 +1,10 @@
 //! Secrets and personal data that have a pattern. Names and addresses have none.
 
-use serde::Serialize;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 /// What a text may hide; the first ones win where two overlap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Secret,
     Term,
@@ -19,6 +17,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// In records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Secret => "secret",
+            Kind::Term => "term",
+            Kind::Email => "email",
+            Kind::Iban => "iban",
+            Kind::Card => "card",
+            Kind::Mac => "mac",
+            Kind::Ip => "ip",
+            Kind::Phone => "phone",
+        }
+    }
+
     /// In placeholders.
     pub fn label(self) -> &'static str {
         match self {
@@ -160,14 +172,20 @@ fn prefixed(text: &str, found: &mut Vec<Found>) {
     }
 }
 
+/// Near enough without Unicode's tables, which would be a good part of the router: no ASCII but letters, no general
+/// punctuation, no symbols.
+fn is_letter(c: char) -> bool {
+    c.is_ascii_alphabetic() || matches!(c, '\u{c0}'..='\u{1fff}' | '\u{2c00}'..='\u{2dff}' | '\u{3040}'..='\u{ffdc}')
+}
+
 fn emails(text: &str, found: &mut Vec<Found>) {
     for (at, _) in text.match_indices('@') {
-        let local = |c: char| c.is_alphanumeric() || "._%+-'".contains(c);
+        let local = |c: char| is_letter(c) || c.is_ascii_digit() || "._%+-'".contains(c);
         let before: usize = text[..at].chars().rev().take_while(|c| local(*c)).map(char::len_utf8).sum();
-        let domain = |c: char| c.is_alphanumeric() || c == '.' || c == '-';
+        let domain = |c: char| is_letter(c) || c.is_ascii_digit() || c == '.' || c == '-';
         let after: usize = text[at + 1..].chars().take_while(|c| domain(*c)).map(char::len_utf8).sum();
         let host = text[at + 1..at + 1 + after].trim_end_matches(['.', '-']);
-        let top = host.rsplit_once('.').map(|(_, top)| top.chars().filter(|c| c.is_alphabetic()).count());
+        let top = host.rsplit_once('.').map(|(_, top)| top.chars().filter(|c| is_letter(*c)).count());
         if before > 0 && top.is_some_and(|letters| letters >= 2) {
             found.push((at - before..at + 1 + host.len(), Kind::Email));
         }

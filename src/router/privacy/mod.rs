@@ -5,11 +5,10 @@ pub mod find;
 mod vault;
 
 pub use find::{Kind, is_provider_key};
-pub use vault::{Restorer, Vault};
+pub use vault::{Redactions, Restorer, Vault};
 
 use super::consent::Destination;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pii {
@@ -66,7 +65,7 @@ impl CleanScan {
         &self.vault
     }
 
-    pub fn redactions(&self) -> &BTreeMap<Kind, usize> {
+    pub fn redactions(&self) -> &Redactions {
         self.vault.counts()
     }
 }

@@ -1,14 +1,41 @@
 //! Placeholders for personal data, and the way back.
 
 use super::find::{self, Kind};
-use std::collections::BTreeMap;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// How many values of each kind were hidden; an object in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redactions(Vec<(Kind, usize)>);
+
+impl Redactions {
+    fn add(&mut self, kind: Kind) {
+        match self.0.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, n)) => *n += 1,
+            None => self.0.push((kind, 1)),
+        }
+    }
+
+    pub fn of(&self, kind: Kind) -> usize {
+        self.0.iter().find(|(known, _)| *known == kind).map_or(0, |(_, n)| *n)
+    }
+}
+
+impl Serialize for Redactions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (kind, n) in &self.0 {
+            map.serialize_entry(kind.name(), n)?;
+        }
+        map.end()
+    }
+}
 
 /// The values of one request and what stands for them: the same value always has the same placeholder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vault {
     /// (placeholder, value).
     entries: Vec<(String, String)>,
-    counts: BTreeMap<Kind, usize>,
+    counts: Redactions,
 }
 
 impl Vault {
@@ -17,7 +44,7 @@ impl Vault {
     }
 
     /// How many values of each kind are hidden.
-    pub fn counts(&self) -> &BTreeMap<Kind, usize> {
+    pub fn counts(&self) -> &Redactions {
         &self.counts
     }
 
@@ -35,7 +62,7 @@ impl Vault {
 
     fn placeholder(&mut self, kind: Kind, value: &str, taken: &impl Fn(&str) -> bool) -> &str {
         let at = self.entries.iter().position(|(_, known)| known == value).unwrap_or_else(|| {
-            *self.counts.entry(kind).or_default() += 1;
+            self.counts.add(kind);
             let name = |n: usize| format!("[{}_{n}]", kind.label());
             let used = |name: &String| self.entries.iter().any(|(known, _)| known == name) || taken(name);
             let free = (1..).map(name).find(|name| !used(name)).unwrap_or_default();
