@@ -4,10 +4,13 @@ use super::observer::End;
 use super::scripts::{TOKENS, answers, delta, healthy};
 use super::world::{Engine, Net, Random, Script, URL, World, config, engine, request};
 use kinglet::ErrorCode;
+use kinglet::router::budget::{Budget, Spending};
 use kinglet::router::consent::{Consent, Decision, Destination, Grants};
 use kinglet::router::machine::{Event, LocalEnd, LocalFinish, Machine};
-use kinglet::router::policy::{Config, check_token};
+use kinglet::router::policy::{Config, Endpoint, check_token};
+use kinglet::router::privacy::{Privacy, scan};
 use kinglet::router::record::{Cause, Reason, Source};
+use kinglet::router::sealed::SealedRequest;
 use kinglet::router::veto::Veto;
 use serde_json::{Value, json};
 
@@ -158,6 +161,15 @@ fn consent_is_for_what_was_shown() {
     let sent: Vec<u64> = world.sent.iter().map(|((_, id), _, _)| *id).collect();
     assert_eq!(sent, [1, 3, 4, 5]);
     assert!(world.sent.iter().all(|(_, _, body)| *body == world.previews[0].body));
+    // A word for one body seals no other.
+    let endpoint = Endpoint::new(URL, "large").unwrap();
+    let body = |text: &str| scan(endpoint.destination().clone(), json!({ "text": text }), &Privacy::default()).unwrap();
+    let hold = || Spending::default().reserve(0, &Budget::default(), "id", 1, 1).unwrap();
+    let once = Grants::default().decide(&body("shown"), Decision::Once).unwrap();
+    assert!(SealedRequest::seal(&endpoint, &once, &body("shown"), hold()).is_some());
+    assert!(SealedRequest::seal(&endpoint, &once, &body("other"), hold()).is_none());
+    let elsewhere = Endpoint::new("https://other.example/v1", "large").unwrap();
+    assert!(SealedRequest::seal(&elsewhere, &once, &body("shown"), hold()).is_none());
     // For another model it does not hold.
     let large = Destination { host: "cloud.example".into(), model: "large".into() };
     let grants = Grants::new([large.clone()]);

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 
 const CANARY: &str = "jane.canary@example.com";
 const SECRET: &str = "sk-canary1234567890abcdef";
-const USD: f64 = 0.06;
+/// For seven of the longest answers at one time.
+const USD: f64 = 0.03;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Local {
@@ -31,6 +32,8 @@ enum Local {
 struct Attempt {
     number: u32,
     hold: u64,
+    /// It tries for all others; until then nobody else may.
+    probes_until: u64,
     text: String,
     head: Option<u16>,
     fed: bool,
@@ -126,6 +129,9 @@ impl Shell {
             Action::RefreshToken { ask } => asks.get_mut(&ask).unwrap().refreshing = true,
             Action::Send { ask: id, attempt, request } => {
                 self.sends += 1;
+                let others = (0..2).flat_map(|tab| self.tabs[tab].asks.values()).filter_map(|ask| ask.attempt.as_ref());
+                let probed_until = others.map(|open| open.probes_until).max().unwrap_or(0);
+                let Tab { name, asks, standing, .. } = &mut self.tabs[tab];
                 let ask = asks.get_mut(&id).unwrap();
                 assert!(ask.may_leave && !matches!(ask.mode, Mode::OnlyLocal));
                 assert!(!request.body().contains("canary"), "{}", request.body());
@@ -139,7 +145,9 @@ impl Shell {
                 let breaker = &store["breaker"];
                 let owner = format!("{name}:{id}");
                 assert!(breaker["closed"].is_object() || breaker["probing"]["owner"] == owner, "sent past {breaker}");
-                ask.attempt = Some(Attempt { number: attempt, hold, ..Attempt::default() });
+                let probes_until = breaker["probing"]["until"].as_u64().unwrap_or(0);
+                assert!(probes_until == 0 || probed_until <= self.now, "two try at one time");
+                ask.attempt = Some(Attempt { number: attempt, hold, probes_until, ..Attempt::default() });
             }
             Action::Cancel { ask, attempt } => {
                 let ask = asks.get_mut(&ask).unwrap();
