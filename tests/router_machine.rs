@@ -15,6 +15,8 @@ mod orders;
 mod privacy;
 #[path = "router_machine/scripts.rs"]
 mod scripts;
+#[path = "router_machine/shell.rs"]
+mod shell;
 #[path = "router_machine/sse.rs"]
 mod sse;
 #[path = "router_machine/world.rs"]

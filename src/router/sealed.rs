@@ -9,14 +9,14 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 /// A request that somebody agreed to, that was scanned, and that the budget holds money for. There is no other way to
 /// make one, and it cannot be changed:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// use kinglet::router::sealed::SealedRequest;
 /// fn forged() -> SealedRequest {
 ///     let hold = panic!("from nowhere");
 ///     SealedRequest { url: "https://example.com".into(), body: "{}".into(), hold }
 /// }
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// // A hold is for one request.
 /// use kinglet::router::{budget::Hold, consent::Consent, policy::Endpoint, privacy::CleanScan, sealed::SealedRequest};
 /// fn twice(endpoint: &Endpoint, consent: &Consent, scan: &CleanScan, hold: Hold) {
