@@ -45,6 +45,10 @@ fn modes() {
     assert_eq!(source("prefer-local", 0.1), (Source::Local, None));
     assert_eq!(source("auto", 0.9), (Source::Local, None));
     assert_eq!(source("auto", 0.1), (Source::Cloud, Some(Reason::LowConfidence)));
+    // Not a number, or none where a calibration looks for one: not sure.
+    assert_eq!(source("auto", f64::NAN), (Source::Cloud, Some(Reason::LowConfidence)));
+    let world = asked(json!({}), json!({}), engine(LOCAL, None));
+    assert_eq!(world.observer(0, 1).answer().text, CLOUD);
     assert_eq!(source("prefer-cloud", 0.9), (Source::Cloud, Some(Reason::Mode)));
     assert_eq!(source("only-cloud", 0.9), (Source::Cloud, Some(Reason::Mode)));
 }

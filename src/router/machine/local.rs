@@ -97,8 +97,12 @@ impl Machine {
         } else {
             end.weak_tool_call.then_some(Veto::WeakToolCall)
         };
-        let unsure =
-            ask.mode == Mode::Auto && end.p_ok.is_some_and(|p_ok| p_ok < self.calibration.tau || p_ok.is_nan());
+        let unsure = match end.p_ok {
+            Some(p_ok) => p_ok.is_nan() || p_ok < self.calibration.tau,
+            // The calibration looks at something that this answer does not have.
+            None => self.calibration.calibrated,
+        };
+        let unsure = ask.mode == Mode::Auto && unsure;
         structural.map(Reason::Veto).or(unsure.then_some(Reason::LowConfidence))
     }
 
