@@ -1,6 +1,7 @@
 //! What leaves the device, and what does not.
 
 use super::observer::End;
+use super::runner::runner;
 use super::scripts::{answers, healthy};
 use super::world::{Net, Random, Script, World, config, engine, request};
 use kinglet::router::consent::{Decision, Destination};
@@ -8,6 +9,7 @@ use kinglet::router::machine::Event;
 use kinglet::router::privacy::find::{Kind, find};
 use kinglet::router::privacy::{Privacy, Restorer, scan};
 use kinglet::router::record::{Cause, Source};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn found(text: &str) -> Vec<(&str, Kind)> {
@@ -115,6 +117,93 @@ fn restored_at_every_split() {
     let mut restorer = Restorer::default();
     assert_eq!(restorer.push(scan.vault(), "an array [EM"), "an array ");
     assert_eq!(restorer.push(scan.vault(), "PTY]"), "[EMPTY]");
+}
+
+/// Pieces of what is looked for, in any order: nothing panics, and what was hidden comes back as it was.
+#[test]
+fn whatever_is_hidden_comes_back() {
+    let pieces = [
+        "a",
+        "ü",
+        "🗼",
+        " ",
+        "\n",
+        "@",
+        ".",
+        "co",
+        "x@y.de",
+        "+49",
+        "0170",
+        "(",
+        ")",
+        "-",
+        "/",
+        ":",
+        "::",
+        "fe80",
+        "12",
+        "345",
+        "6789",
+        "4111 1111 1111 1111",
+        "DE89 3704 0044 0532 0130 00",
+        "DE89",
+        "10.0.0.1",
+        "00:1A:2b",
+        ":3c:4D:5e",
+        "[",
+        "]",
+        "[EMAIL_1]",
+        "[PHONE_",
+        "1]",
+        "://",
+        "eyJ",
+        "sk_",
+        "-----BEGIN ",
+        "_",
+        "\"",
+        "\\",
+        "\u{0}",
+    ];
+    let text = prop::collection::vec(0..pieces.len(), 0..40);
+    runner(4_000, 400_000)
+        .run(&text, |choice| {
+            let text: String = choice.into_iter().map(|i| pieces[i]).collect();
+            let destination = Destination { host: "h".into(), model: "m".into() };
+            let privacy = Privacy { terms: vec!["ü🗼".into(), "co".into()], ..Privacy::default() };
+            if let Ok(scan) = scan(destination, Value::String(text.clone()), &privacy) {
+                let sent: String = serde_json::from_str(scan.body()).unwrap();
+                prop_assert_eq!(scan.vault().restore(&sent), text);
+                prop_assert!(!sent.contains("x@y.de") && !sent.contains("ü🗼"), "{}", sent);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn hostile_texts_take_no_long_time() {
+    for piece in [
+        "(",
+        "sk-",
+        "eyJ",
+        "-----BEGIN PRIVATE KEY-----",
+        "@",
+        "a@",
+        "a@b.co ",
+        "1:",
+        "::",
+        "1.1.1.1",
+        "DE89",
+        "4111 ",
+        "+1 ",
+        "[EMAIL_1]",
+    ] {
+        let text = piece.repeat(200_000 / piece.len());
+        let started = std::time::Instant::now();
+        let destination = Destination { host: "h".into(), model: "m".into() };
+        let _ = scan(destination, Value::String(text), &Privacy::default());
+        assert!(started.elapsed().as_secs() < 10, "{piece}: {:?}", started.elapsed());
+    }
 }
 
 const SECRETS: [&str; 8] = [

@@ -17,6 +17,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 8] =
+        [Kind::Secret, Kind::Term, Kind::Email, Kind::Iban, Kind::Card, Kind::Mac, Kind::Ip, Kind::Phone];
+
     /// In records.
     pub fn name(self) -> &'static str {
         match self {
@@ -67,6 +70,11 @@ const TOKENS: [(&str, usize); 15] = [
     ("hf_", 20),
     ("npm_", 30),
 ];
+
+/// Keys are shorter; a text of nothing but their prefixes is not searched to its end from each.
+const LONGEST_TOKEN: usize = 256;
+/// Characters of a telephone number with all that stands between its digits.
+const LONGEST_PHONE: usize = 40;
 
 /// Everything found, in order, without overlaps; `terms` are the user's own.
 pub fn find(text: &str, terms: &[String]) -> Vec<Found> {
@@ -121,11 +129,11 @@ fn starts_word(bytes: &[u8], at: usize) -> bool {
 
 fn secrets(text: &str, found: &mut Vec<Found>) {
     let bytes = text.as_bytes();
-    for (at, _) in text.match_indices("-----BEGIN ") {
-        if text[at..].split('\n').next().is_some_and(|line| line.contains("PRIVATE KEY")) {
-            let end = text[at..].find("-----END ").map_or(text.len(), |end| at + end);
-            found.push((at..end, Kind::Secret));
-        }
+    let key = |at: &usize| text[*at..].split('\n').next().is_some_and(|line| line.contains("PRIVATE KEY"));
+    // One is enough to block, and the search for its end is long.
+    if let Some(at) = text.match_indices("-----BEGIN ").map(|(at, _)| at).find(key) {
+        let end = text[at..].find("-----END ").map_or(text.len(), |end| at + end);
+        found.push((at..end, Kind::Secret));
     }
     for (at, _) in text.match_indices("eyJ").filter(|(at, _)| starts_word(bytes, *at)) {
         let head = run(bytes, at, is_token);
@@ -163,7 +171,7 @@ fn prefixed(text: &str, found: &mut Vec<Found>) {
     for (prefix, least) in TOKENS {
         for (at, _) in text.match_indices(prefix).filter(|(at, _)| starts_word(bytes, *at)) {
             let rest = at + prefix.len();
-            let length = run(bytes, rest, is_token);
+            let length = run(&bytes[..bytes.len().min(rest + LONGEST_TOKEN)], rest, is_token);
             // Words with hyphens have no digits; keys do.
             if length >= least && bytes[rest..rest + length].iter().any(u8::is_ascii_digit) {
                 found.push((at..rest + length, Kind::Secret));
@@ -184,9 +192,13 @@ fn emails(text: &str, found: &mut Vec<Found>) {
         let before: usize = text[..at].chars().rev().take_while(|c| local(*c)).map(char::len_utf8).sum();
         let domain = |c: char| is_letter(c) || c.is_ascii_digit() || c == '.' || c == '-';
         let after: usize = text[at + 1..].chars().take_while(|c| domain(*c)).map(char::len_utf8).sum();
-        let host = text[at + 1..at + 1 + after].trim_end_matches(['.', '-']);
-        let top = host.rsplit_once('.').map(|(_, top)| top.chars().filter(|c| is_letter(*c)).count());
-        if before > 0 && top.is_some_and(|letters| letters >= 2) {
+        let mut host = text[at + 1..at + 1 + after].trim_end_matches(['.', '-']);
+        let letters = |label: &str| label.chars().filter(|c| is_letter(*c)).take(2).count();
+        // Digits that follow without a blank are not its end.
+        while let Some((rest, _)) = host.rsplit_once('.').filter(|(_, top)| letters(top) < 2) {
+            host = rest;
+        }
+        if before > 0 && host.contains('.') {
             found.push((at - before..at + 1 + host.len(), Kind::Email));
         }
     }
@@ -293,7 +305,9 @@ fn numbers(text: &str, found: &mut Vec<Found>) {
 
 fn ipv4(text: &str, at: usize) -> Option<usize> {
     let bytes = text.as_bytes();
-    let length = run(bytes, at, |byte| byte.is_ascii_digit() || byte == b'.');
+    // The longest has 15 characters, and a dot may follow.
+    let near = &bytes[..bytes.len().min(at + 17)];
+    let length = run(near, at, |byte| byte.is_ascii_digit() || byte == b'.');
     let word = text[at..at + length].trim_end_matches('.');
     word.parse::<Ipv4Addr>().is_ok().then_some(at + word.len())
 }
@@ -319,7 +333,7 @@ fn card(bytes: &[u8], at: usize) -> Option<usize> {
 /// +countries, (area) codes, leading zeros, and groups of 3, 3 and 4. Plain numbers are left alone.
 fn phone(bytes: &[u8], at: usize) -> Option<usize> {
     let (mut digits, mut end, mut groups, mut last) = (0, at, vec![0usize], at);
-    while end < bytes.len() {
+    while end < bytes.len().min(at + LONGEST_PHONE) {
         let byte = bytes[end];
         match byte {
             _ if byte.is_ascii_digit() => {
