@@ -83,7 +83,8 @@ fn refuses(text: &str) -> bool {
         "as a language model",
     ];
     let means = ["can't", "cannot", "unable", "not able", "don't have", "do not have", "won't"];
-    beginnings.iter().any(|words| start.starts_with(words)) && means.iter().any(|words| start.contains(words))
+    let eager = ["i cannot wait", "i can't wait"].iter().any(|words| start.starts_with(words));
+    !eager && beginnings.iter().any(|words| start.starts_with(words)) && means.iter().any(|words| start.contains(words))
 }
 
 #[cfg(test)]

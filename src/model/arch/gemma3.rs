@@ -8,7 +8,7 @@ use crate::backend::DecoderSpec;
 use crate::backend::spec::{Activation, LayerKind, Rope, RopePairs, RopeScaling};
 use crate::formats::Checkpoint;
 
-/// Every sixth layer is global.
+/// Every sixth layer is global, unless the file says otherwise.
 const PERIOD: usize = 6;
 
 /// Base of the local layers, which most files do not state.
@@ -24,7 +24,8 @@ pub fn describe(keys: &Keys, checkpoint: &Checkpoint) -> Result<DecoderSpec> {
     let local_base = keys.f32("rope.freq_base_swa")?.unwrap_or(LOCAL_BASE);
     // Models without local layers (Rnj-1) state no window.
     let sliding_window = keys.usize("attention.sliding_window")?.filter(|&window| window > 0);
-    let global = |layer| sliding_window.is_none() || (layer + 1) % PERIOD == 0;
+    let period = keys.usize("attention.sliding_window_pattern")?.filter(|&period| period > 0).unwrap_or(PERIOD);
+    let global = |layer: usize| sliding_window.is_none() || (layer + 1).is_multiple_of(period);
     let kind = |layer| if global(layer) { LayerKind::Global } else { LayerKind::Local };
     Ok(DecoderSpec {
         local_rope: Some(Rope { base: local_base, scaling: RopeScaling::None, ..rope.clone() }),
