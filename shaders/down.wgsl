@@ -1,24 +1,8 @@
 // Down product, added to the residual stream.
 #import shared/state
 #import shared/matvec
-@group(0) @binding(3) var<storage, read> gated: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> residual: array<f32>;
-
-fn input4(i: u32) -> vec4f {
-    return gated[i];
-}
-
-fn emit(row: u32, rows: u32, sums: vec4f) {
-    for (var i = 0u; i < rows; i += 1u) {
-#ifdef POST_NORM
-        // Into a buffer of its own: what reads it norms it before it adds it.
-        residual[row + i] = sums[i];
-#else
-        residual[row + i] += sums[i];
-#endif
-    }
-}
-
+#import shared/plain
+#import shared/sum_out
 #import @q
 
 @compute @workgroup_size(WG)

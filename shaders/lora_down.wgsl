@@ -7,13 +7,7 @@
 #ifdef MERGED
 #import shared/merged
 #else
-@group(0) @binding(3) var<storage, read> inputs: array<vec4f>;
-
-var<private> first_quad: u32;
-
-fn input4(i: u32) -> vec4f {
-    return inputs[first_quad + i];
-}
+#import shared/plain
 #endif
 #endif
 // Rows of halves, whole blocks.
@@ -40,7 +34,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 #ifdef MERGED
     prepare(t);
 #else
-    first_quad = token * BLOCKS * 8u;
+    prepare(token);
 #endif
 #endif
     var sums = vec4f();

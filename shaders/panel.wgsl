@@ -5,13 +5,7 @@
 #import shared/reduce
 #import shared/normed
 #else
-@group(0) @binding(3) var<storage, read> inputs: array<vec4f>;
-
-var<private> first_quad: u32;
-
-fn input4(i: u32) -> vec4f {
-    return inputs[first_quad + i];
-}
+#import shared/plain
 #endif
 #ifdef DOT
 @group(0) @binding(5) var<storage, read_write> panel: array<vec4u>;
@@ -54,7 +48,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 #ifdef NORMED
     prepare(row, 0u, t);
 #else
-    first_quad = row * BLOCKS * 8u;
+    prepare(row);
 #endif
     for (var block = t; block < BLOCKS; block += WG) {
         let i = 8u * block;

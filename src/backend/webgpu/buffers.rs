@@ -1,7 +1,7 @@
 //! What the kernels hand to each other.
 
 use super::device::{Gpu, buffer_bytes};
-use super::group::BLOCK;
+use super::group::{BLOCK, padded};
 use super::kv_cache::head_room;
 use super::plan::MAX_SPLITS;
 use super::prefill::batch_room;
@@ -58,7 +58,6 @@ struct Sizes {
 
 impl Sizes {
     fn new(spec: &DecoderSpec, binding_limit: u64) -> Sizes {
-        let padded = |width: usize| width.next_multiple_of(BLOCK);
         let room = batch_room(binding_limit, spec);
         let queries = padded(spec.heads * spec.head_dim);
         let widest = padded(spec.hidden).max(queries).max(padded(spec.ffn));

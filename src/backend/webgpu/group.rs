@@ -13,6 +13,11 @@ use crate::formats::Format;
 /// Columns of a block on the GPU, whatever the format's own.
 pub const BLOCK: usize = 32;
 
+/// Elements of a row in whole blocks.
+pub fn padded(width: usize) -> usize {
+    width.next_multiple_of(BLOCK)
+}
+
 /// The GPU's side of a format.
 pub struct Planes {
     pub module: &'static str,

@@ -5,10 +5,9 @@
 use std::collections::HashMap;
 
 use super::device::Gpu;
-use super::group::{BLOCK, Group};
+use super::group::{Group, padded};
 use super::pipelines::Dispatch;
 use super::plan::Planner;
-use super::prefill::padded;
 use crate::backend::lora::{Active, LowRank};
 use crate::backend::{DecoderSpec, LayerSlot};
 use crate::num::half::f32_to_f16;
@@ -149,7 +148,7 @@ impl Adapters {
 impl Factors {
     fn new(gpu: &Gpu, slots: &[(LayerSlot, usize)], pairs: &[&LowRank]) -> Result<Factors> {
         let rank = pairs.iter().map(|pair| pair.a.rows).max().unwrap_or(0).next_multiple_of(RANKS);
-        let width = pairs[0].a.cols.next_multiple_of(BLOCK);
+        let width = padded(pairs[0].a.cols);
         let rows: usize = slots.iter().map(|(_, rows)| rows).sum();
         let (mut a, mut b) = (vec![0; 2 * slots.len() * rank * width], vec![0; 2 * rows * rank]);
         let mut first = 0;

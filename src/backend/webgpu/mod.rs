@@ -23,21 +23,19 @@ mod tune;
 mod weights;
 pub mod wgsl;
 
-use super::lora::{Active, LowRank};
 use super::spec::Rope;
-use super::{Backend, DecoderSpec, HeadRows, Memory, RopeFactors, Sampled, Sampling, Slot, TensorShape};
-use crate::formats::Format;
+use super::{DecoderSpec, RopeFactors};
 use crate::{Error, Result};
 use buffers::Buffers;
 pub use device::{Counts, Gpu, GpuOptions};
 pub use estimate::{Room, estimate};
-use group::BLOCK;
+use group::padded;
 use kv_cache::KvCache;
 use lora::Adapters;
 use pace::Pace;
 use pipelines::{Dispatch, Pipelines};
 pub use plan::supported;
-use plan::{LayerPlan, Plan, Planner, split_count};
+use plan::{LayerPlan, Plan, Planner};
 use prefill::{AllRows, Batched, LayerBatch};
 use sample::Sampler;
 pub use selftest::SelfTest;
@@ -245,7 +243,7 @@ impl WebGpuBackend {
     pub async fn residual(&mut self) -> Result<Vec<f32>> {
         self.flush();
         let stream = self.settled_stream()?;
-        let (hidden, padded) = (self.spec.hidden, self.spec.hidden.next_multiple_of(BLOCK));
+        let (hidden, padded) = (self.spec.hidden, padded(self.spec.hidden));
         let bytes = (4 * self.batch.tokens * padded) as u64;
         let read = self.gpu.read_buffer(&stream, 0, bytes).await?;
         let floats: Vec<f32> = read.chunks_exact(4).map(float).collect();

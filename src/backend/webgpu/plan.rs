@@ -113,55 +113,46 @@ impl Planner<'_> {
             .flag_if(group.segments.len() > 1, "SEGMENT2")
             .flag_if(group.segments.len() > 2, "SEGMENT3")
             .flag_if(spec.post_norms, "POST_NORM");
-        let post_norm = buffers.post_norm.as_ref();
-        let added = post_norm.map_or(&buffers.residual, |post| &post.added);
+        let (residual, post_norm) = (&buffers.residual, buffers.post_norm.as_ref());
+        let added = post_norm.map_or(residual, |post| &post.added);
         // Between the halves of a layer the stream is elsewhere, so that no kernel reads what it writes.
-        let stream = post_norm.map_or(&buffers.residual, |post| &post.stream);
-        let (permutation, input, output): (_, &[&wgpu::Buffer], _) = match product {
+        let stream = post_norm.map_or(residual, |post| &post.stream);
+        // `kept`: where the stream goes with what was pending.
+        let (permutation, input, output, kept): (_, &[&wgpu::Buffer], _, _) = match product {
             Product::Qkv(layer) => {
                 let permutation = permutation
                     .number("NORM", offsets.attention_norm)
                     .number("QKV_BIAS", offsets.qkv_bias)
                     .number("ADDED_NORM", offsets.post_ffn_norm)
                     .flag_if(spec.qkv_bias, "BIAS");
-                (permutation, &[&buffers.residual, &weights.layers[layer].vectors], &buffers.qkv)
+                (permutation, &[residual, &weights.layers[layer].vectors], &buffers.qkv, Some(stream))
             }
-            Product::AttentionOut(_) => (permutation, &[&buffers.partials], added),
+            Product::AttentionOut(_) => (permutation, &[&buffers.partials], added, None),
             Product::GateUp(layer) => {
                 let gelu = spec.activation == Activation::Gelu;
                 let permutation = permutation
                     .number("NORM", offsets.ffn_norm)
                     .number("ADDED_NORM", offsets.post_attention_norm)
                     .flag_if(gelu, "GELU");
-                (permutation, &[stream, &weights.layers[layer].vectors], &buffers.gated)
+                (permutation, &[stream, &weights.layers[layer].vectors], &buffers.gated, Some(residual))
             }
-            Product::Down(_) => (permutation, &[&buffers.gated], added),
+            Product::Down(_) => (permutation, &[&buffers.gated], added, None),
             Product::Head(_) => {
                 let permutation = permutation
                     .number("NORM", 0)
                     .number("ADDED_NORM", weights.after_ffn(spec.layers - 1).1)
                     .number("PART_FIRST", group.part_first);
-                (permutation, &[&buffers.residual, &weights.output_norm], &buffers.logits)
+                (permutation, &[residual, &weights.output_norm], &buffers.logits, None)
             }
         };
         let mut bound = vec![&buffers.state, &group.buffer, &group.buffer];
         bound.extend_from_slice(input);
         bound.push(output);
-        let mut permutation = match (post_norm, product) {
-            (Some(post), Product::Qkv(_)) => {
-                bound.extend([&post.added, &post.stream]);
-                permutation.flag("KEEPS")
-            }
-            (Some(post), Product::GateUp(_)) => {
-                bound.extend([&post.added, &buffers.residual]);
-                permutation.flag("KEEPS")
-            }
-            (Some(post), Product::Head(_)) => {
-                bound.push(&post.added);
-                permutation
-            }
-            _ => permutation,
-        };
+        // Kernels that read the stream.
+        let pending = post_norm.filter(|_| kept.is_some() || matches!(product, Product::Head(_)));
+        let kept = kept.filter(|_| pending.is_some());
+        bound.extend(pending.map(|post| &post.added).into_iter().chain(kept));
+        let mut permutation = permutation.flag_if(kept.is_some(), "KEEPS");
         if let Product::GateUp(layer) = product
             && let Some(deltas) = self.adapters.deltas(layer)
         {

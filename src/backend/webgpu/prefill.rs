@@ -1,7 +1,7 @@
 //! The batch plan: every dispatch of a prompt's batch, made once. Only the grids follow the number of tokens.
 
 use super::buffers::Buffers;
-use super::group::{BLOCK, Group, Segment, bake_segment};
+use super::group::{BLOCK, Group, Segment, bake_segment, padded};
 use super::lora::Step;
 use super::pipelines::Dispatch;
 use super::plan::Planner;
@@ -50,6 +50,16 @@ pub struct AllRows {
     pub dispatches: Vec<Batched>,
 }
 
+/// What becomes of a product.
+#[derive(Clone, Copy)]
+enum Outcome<'a> {
+    Stored,
+    /// Added to what is there.
+    Added,
+    /// Gate and up meet in the activation, with what adapters add to them.
+    Gated(Option<&'a wgpu::Buffer>),
+}
+
 /// Where a product's inputs come from.
 enum Inputs<'a> {
     /// The residual stream, normed by the weights at this quad of a buffer.
@@ -65,11 +75,6 @@ pub fn batch_room(binding_limit: u64, spec: &DecoderSpec) -> usize {
     MAX_BATCH.min(spec.context_length).min(fits).max(1)
 }
 
-/// Elements of a row in whole blocks.
-pub fn padded(width: usize) -> usize {
-    width.next_multiple_of(BLOCK)
-}
-
 impl Planner<'_> {
     pub fn batch(&mut self) -> Vec<LayerBatch> {
         (0..self.spec.layers).map(|layer| self.layer_batch(layer)).collect()
@@ -81,25 +86,23 @@ impl Planner<'_> {
         let Buffers { residual, attended, gated, qkv, .. } = buffers;
 
         let inputs = Inputs::Normed(&groups.vectors, offsets.attention_norm);
-        let mut of_qkv = self.multiply(&groups.qkv, &inputs, qkv, self.qkv_stride(), &[], None);
+        let mut of_qkv = self.multiply(&groups.qkv, &inputs, qkv, self.qkv_stride(), Outcome::Stored);
         of_qkv.extend(self.adapted_batch(layer, Step::Qkv));
         of_qkv.push(self.rope_kv(layer));
         let attention = vec![self.attention_batch(layer)];
         let hidden = padded(self.spec.hidden);
-        let (sum, flags): (_, &[_]) = match &buffers.post_norm {
-            Some(post) => (&post.added, &[]),
-            None => (residual, &["ADDED"]),
+        let (sum, outcome) = match &buffers.post_norm {
+            Some(post) => (&post.added, Outcome::Stored),
+            None => (residual, Outcome::Added),
         };
-        let mut attention_out =
-            self.multiply(&groups.attention_out, &Inputs::Plain(attended), sum, hidden, flags, None);
+        let mut attention_out = self.multiply(&groups.attention_out, &Inputs::Plain(attended), sum, hidden, outcome);
         attention_out.extend(self.adapted_batch(layer, Step::AttentionOut));
         attention_out.extend(self.post_norm(residual, (&groups.vectors, offsets.post_attention_norm)));
         let inputs = Inputs::Normed(&groups.vectors, offsets.ffn_norm);
-        let gelu = if self.spec.activation == Activation::Gelu { "GELU" } else { "SILU" };
         let mut gate_up = self.adapted_batch(layer, Step::GateUp);
-        let deltas = self.adapters.deltas(layer);
-        gate_up.extend(self.multiply(&groups.gate_up, &inputs, gated, padded(self.spec.ffn), &[gelu], deltas));
-        let mut down = self.multiply(&groups.down, &Inputs::Plain(gated), sum, hidden, flags, None);
+        let meeting = Outcome::Gated(self.adapters.deltas(layer));
+        gate_up.extend(self.multiply(&groups.gate_up, &inputs, gated, padded(self.spec.ffn), meeting));
+        let mut down = self.multiply(&groups.down, &Inputs::Plain(gated), sum, hidden, outcome);
         down.extend(self.adapted_batch(layer, Step::Down));
         down.extend(self.post_norm(residual, weights.after_ffn(layer)));
         LayerBatch { qkv: of_qkv, attention, attention_out, gate_up, down }
@@ -129,21 +132,18 @@ impl Planner<'_> {
         batch.attention = vec![self.attention_batch(layer)];
     }
 
-    /// Prepares inputs and multiplies every matrix of a group by them; `stride` elements are a row of `outputs`, `deltas` what
-    /// adapters add to gate and up.
+    /// Prepares inputs and multiplies every matrix of a group by them; `stride` elements are a row of `outputs`.
     fn multiply(
         &mut self,
         group: &Group,
         inputs: &Inputs,
         outputs: &wgpu::Buffer,
         stride: usize,
-        flags: &[&'static str],
-        deltas: Option<&wgpu::Buffer>,
+        outcome: Outcome,
     ) -> Vec<Batched> {
         let mut all: Vec<Batched> = self.panel(group, inputs, false).into_iter().collect();
         let variant = self.base("matmul").number("STRIDE", stride);
-        let variant = flags.iter().fold(variant, |variant, flag| variant.flag(flag));
-        all.extend(self.matmuls(group, inputs, outputs, &variant, deltas));
+        all.extend(self.matmuls(group, inputs, outputs, &variant, outcome));
         all
     }
 
@@ -186,24 +186,31 @@ impl Planner<'_> {
         inputs: &Inputs,
         outputs: &wgpu::Buffer,
         variant: &Permutation,
-        deltas: Option<&wgpu::Buffer>,
+        outcome: Outcome,
     ) -> Vec<Batched> {
         let (gpu, buffers) = (self.gpu, self.buffers);
-        let gated = variant.has("GELU") || variant.has("SILU");
         let mut all = Vec::new();
         for (i, segment) in group.segments.iter().enumerate() {
             let tile = self.tile(group, segment);
             let mut permutation = bake_segment(variant.clone(), segment, "q").number("BLOCKS", group.blocks);
-            permutation = match (gated, i) {
-                (true, 0) if group.segments.len() == 1 => permutation.flag("GATED"),
-                (true, 1) => permutation.flag("GATING"),
-                _ => permutation,
-            };
-            // Where gate and up meet.
-            let deltas = deltas.filter(|_| permutation.has("GATED") || permutation.has("GATING"));
-            let permutation = permutation.flag_if(deltas.is_some(), "LORA");
-            let first = if gated { 0 } else { group.part_first + segment.first };
-            let permutation = permutation.number("OUT_FIRST", first);
+            let (mut first, mut deltas) = (group.part_first + segment.first, None);
+            match outcome {
+                Outcome::Stored => {}
+                Outcome::Added => permutation = permutation.flag("ADDED"),
+                Outcome::Gated(of_adapters) => {
+                    first = 0;
+                    // Rows of the two alternate in one matrix; of two types, the gate's product waits for the other.
+                    let flag = if group.segments.len() == 1 { "GATED" } else { "GATING" };
+                    if i + 1 == group.segments.len() {
+                        deltas = of_adapters;
+                        permutation = permutation
+                            .flag(flag)
+                            .flag_if(self.spec.activation == Activation::Gelu, "GELU")
+                            .flag_if(deltas.is_some(), "LORA");
+                    }
+                }
+            }
+            permutation = permutation.number("OUT_FIRST", first);
             let mut bound = vec![&buffers.state, &group.buffer, &group.buffer];
             match *inputs {
                 Inputs::Plain(buffer) if tile.arithmetic != Arithmetic::Dot => bound.push(buffer),
@@ -269,7 +276,7 @@ impl Planner<'_> {
         let variant = self.base("matmul").flag("HEAD").number("SLICE", slice).number("STRIDE", vocab);
         let mut dispatches: Vec<Batched> = self.panel(&groups[0], &inputs, true).into_iter().collect();
         for part in groups {
-            dispatches.extend(self.matmuls(part, &inputs, &logits, &variant, None));
+            dispatches.extend(self.matmuls(part, &inputs, &logits, &variant, Outcome::Stored));
         }
         Ok(AllRows { logits, slice, dispatches })
     }

@@ -1,6 +1,16 @@
 //! The steps of [`Backend`], recorded dispatch by dispatch and submitted by the head.
 
-use super::*;
+use super::buffers::Buffers;
+use super::kv_cache::KvCache;
+use super::pace::Pace;
+use super::plan::{Planner, split_count};
+use super::sample::Sampler;
+use super::weights::GpuWeights;
+use super::{Batch, Half, Model, WebGpuBackend, autotune, float, not_loaded};
+use crate::backend::lora::{Active, LowRank};
+use crate::backend::{Backend, DecoderSpec, HeadRows, Memory, Sampled, Sampling, Slot, TensorShape, check_batch};
+use crate::formats::Format;
+use crate::{Error, Result};
 
 impl Backend for WebGpuBackend {
     fn name(&self) -> &'static str {
@@ -79,7 +89,7 @@ impl Backend for WebGpuBackend {
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {
         self.gpu.check()?;
         let (cached, room) = (self.model()?.cache.len, self.model()?.buffers.room);
-        crate::backend::check_batch(&self.spec, tokens, start, cached, room)?;
+        check_batch(&self.spec, tokens, start, cached, room)?;
         let end = start + tokens.len();
         self.grow(end)?;
         self.model_mut()?.cache.len = end;

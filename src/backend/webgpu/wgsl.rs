@@ -20,6 +20,8 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "shared/matvec",
     "shared/rows",
     "shared/normed",
+    "shared/plain",
+    "shared/sum_out",
     "shared/partials",
     "shared/merged",
     "shared/activation",
@@ -116,7 +118,7 @@ impl Permutation {
         self
     }
 
-    pub fn has(&self, flag: &str) -> bool {
+    fn has(&self, flag: &str) -> bool {
         self.flags.contains(&flag)
     }
 
