@@ -3,7 +3,7 @@
 #[path = "common/gguf.rs"]
 mod gguf;
 
-use gguf::Gguf;
+use gguf::{Gguf, LAYER, NUMBERS};
 use kinglet::session::{LoadOptions, Request, Session};
 use kinglet::source::MemorySource;
 use kinglet::{Error, ErrorCode, Result};
@@ -28,30 +28,12 @@ struct Model {
 
 impl Model {
     fn good() -> Self {
-        let layer = [
-            ("attn_norm", 0, 32),
-            ("attn_q", 32, 32),
-            ("attn_k", 16, 32),
-            ("attn_v", 16, 32),
-            ("attn_output", 32, 32),
-            ("ffn_norm", 0, 32),
-            ("ffn_gate", 64, 32),
-            ("ffn_up", 64, 32),
-            ("ffn_down", 32, 64),
-        ];
         let mut tensors =
             vec![("token_embd.weight".to_string(), 300, 32, F32), ("output_norm.weight".to_string(), 0, 32, F32)];
-        tensors.extend(layer.map(|(name, rows, cols)| (format!("blk.0.{name}.weight"), rows, cols, F32)));
+        tensors.extend(LAYER.map(|(name, rows, cols)| (format!("blk.0.{name}.weight"), rows, cols, F32)));
         Self {
             architecture: "llama".into(),
-            numbers: vec![
-                ("block_count", 1),
-                ("embedding_length", 32),
-                ("feed_forward_length", 64),
-                ("attention.head_count", 4),
-                ("attention.head_count_kv", 2),
-                ("context_length", 64),
-            ],
+            numbers: NUMBERS.into_iter().chain([("context_length", 64)]).collect(),
             epsilon: Some(1e-5),
             strings: vec![],
             template: None,

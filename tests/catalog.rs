@@ -241,9 +241,11 @@ fn sizes_follow_from_the_shapes() {
         let shape = shape(published.shape).unwrap();
         for file in published.files {
             let computed = checkpoint(shape, mix(file.mix)).file_bytes as f64;
-            let off = computed / file.bytes as f64 - 1.0;
-            println!("{:<45} {} computed {computed} {:+.3} %", file.file, file.bytes, 100.0 * off);
-            assert!(off.abs() < 0.002, "{}: {computed} bytes by its shape, not {}", file.file, file.bytes);
+            let off = computed - file.bytes as f64;
+            println!("{:<45} {} computed {computed} {off:+}", file.file, file.bytes);
+            // Gemma's vocabulary is not at hand, only its size as a whole.
+            let most = if shape.architecture.name() == "gemma3" { 1e-4 * file.bytes as f64 } else { 2048.0 };
+            assert!(off.abs() <= most, "{}: {computed} bytes by its shape, not {}", file.file, file.bytes);
         }
     }
 }

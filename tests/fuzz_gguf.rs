@@ -45,7 +45,7 @@ fn generate(random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn mutated_files_do_no_harm() {
-    let soak = std::env::var_os("KINGLET_SOAK").is_some_and(|value| value == "1");
+    let soak = std::env::var_os("KINGLET_SOAK").is_some();
     let executions = if soak { 1_000_000 } else { 20_000 };
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut seeds = vec![gguf::small(2).build(), gguf::small(3).build()];
@@ -53,7 +53,7 @@ fn mutated_files_do_no_harm() {
     seeds.push(std::fs::read(fixtures.join("formats.gguf")).unwrap());
     let mut accepted = 0;
     for i in 0..executions {
-        let mut random = Random(SEED ^ i);
+        let mut random = Random::new(SEED ^ i);
         let mut bytes =
             if random.below(4) == 0 { generate(&mut random) } else { seeds[random.below(seeds.len())].clone() };
         for _ in 0..random.below(4) {

@@ -7,15 +7,15 @@ use std::collections::HashMap;
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use gpu::gpu;
+use gpu::{answer, gpu};
+use kinglet::Result;
 use kinglet::backend::any::AnyBackend;
 use kinglet::backend::webgpu::WebGpuBackend;
 use kinglet::backend::{Backend, DecoderSpec, HeadRows, Memory, Sampled, Sampling, Slot, TensorShape};
 use kinglet::formats::Format;
 use kinglet::generate::GenerateOptions;
-use kinglet::session::{LoadOptions, Request, Session, Step};
+use kinglet::session::{LoadOptions, Request, Session};
 use kinglet::source::FileSource;
-use kinglet::{Error, Result};
 use pollster::block_on;
 
 const EMBEDDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
@@ -148,25 +148,9 @@ fn story(new: impl AsyncFnOnce(DecoderSpec, usize) -> Result<AnyBackend>, f16: b
     let request = Request { prompt: Some("Once upon a time".into()), options, ..Request::default() };
     if f16 {
         let new = async |spec, context| new(spec, context).await.map(AsF16::new);
-        answer(block_on(Session::load_on(new, &mut shards, LoadOptions::default(), |_, _| {})), &request)
+        answer(&mut block_on(Session::load_on(new, &mut shards, LoadOptions::default(), |_, _| {})).unwrap(), &request)
     } else {
-        answer(block_on(Session::load_on(new, &mut shards, LoadOptions::default(), |_, _| {})), &request)
-    }
-}
-
-fn answer<B: Backend>(session: Result<Session<B>, Error>, request: &Request) -> (Vec<u32>, Vec<f32>) {
-    let mut session = session.unwrap();
-    session.start(request).unwrap();
-    let (mut ids, mut margins) = (Vec::new(), Vec::new());
-    loop {
-        match block_on(session.step()).unwrap() {
-            Step::Prefill { .. } => {}
-            Step::Token { id, signals, .. } => {
-                ids.push(id);
-                margins.push(signals.margin);
-            }
-            Step::Done { .. } => return (ids, margins),
-        }
+        answer(&mut block_on(Session::load_on(new, &mut shards, LoadOptions::default(), |_, _| {})).unwrap(), &request)
     }
 }
 

@@ -4,15 +4,17 @@
 #[path = "common/gpu.rs"]
 mod gpu;
 
-use gpu::gpu;
+use gpu::{answer, gpu};
 use kinglet::backend::any::AnyBackend;
+use kinglet::backend::webgpu::wgsl::Permutation;
 use kinglet::backend::webgpu::{GpuOptions, Tuning, WebGpuBackend};
 use kinglet::backend::{Backend, DecoderSpec};
 use kinglet::generate::GenerateOptions;
-use kinglet::session::{LoadOptions, Request, Session, Step};
+use kinglet::session::{LoadOptions, Request, Session};
 use kinglet::source::FileSource;
 use pollster::block_on;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 const EMBEDDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
 
@@ -23,6 +25,8 @@ struct Story {
     tuning: Value,
     /// What a tuning calls the five products.
     products: Vec<String>,
+    /// The variants of their kernels.
+    used: BTreeSet<String>,
 }
 
 fn story(options: &GpuOptions) -> Story {
@@ -31,18 +35,7 @@ fn story(options: &GpuOptions) -> Story {
     let mut session = block_on(Session::load_on(backend, &mut shards, LoadOptions::default(), |_, _| {})).unwrap();
     let greedy = GenerateOptions { temperature: 0.0, max_tokens: Some(40), ignore_eos: true, ..Default::default() };
     let request = Request { prompt: Some("Once upon a time".into()), options: greedy, ..Request::default() };
-    session.start(&request).unwrap();
-    let (mut ids, mut margins) = (Vec::new(), Vec::new());
-    loop {
-        match block_on(session.step()).unwrap() {
-            Step::Prefill { .. } => {}
-            Step::Token { id, signals, .. } => {
-                ids.push(id);
-                margins.push(signals.margin);
-            }
-            Step::Done { .. } => break,
-        }
-    }
+    let (ids, margins) = answer(&mut session, &request);
     let backend = session.backend();
     let tuning = serde_json::to_value(backend.tuning().unwrap()).unwrap();
     let DecoderSpec { hidden, ffn, heads, kv_heads, head_dim, vocab, .. } = *backend.spec();
@@ -55,7 +48,26 @@ fn story(options: &GpuOptions) -> Story {
         ("head", vocab, hidden),
     ];
     let products = products.map(|(kernel, rows, cols)| format!("{kernel} Q8_0 {rows}x{cols}")).to_vec();
-    Story { ids, margins, tuning, products }
+    let AnyBackend::WebGpu(gpu) = backend else { unreachable!("made above") };
+    let products_of = gpu.permutations().filter(|permutation| permutation.flags.contains(&"MATVEC"));
+    let used = products_of.map(variant).collect();
+    Story { ids, margins, tuning, products, used }
+}
+
+/// As a tuning has it.
+fn variant(permutation: &Permutation) -> String {
+    let number = |name: &str| permutation.numbers.iter().find(|number| number.0 == name).expect("baked").1;
+    let has = |flag: &str| permutation.flags.contains(&flag);
+    let arithmetic = if has("DOT") {
+        "dot"
+    } else if has("F16") {
+        "f16"
+    } else {
+        "f32"
+    };
+    let (workgroup, lanes, rows) = (number("WG"), number("LANES"), number("RPG"));
+    json!({ "workgroup": workgroup, "lanes": lanes, "rows": rows, "arithmetic": arithmetic, "subgroups": has("SUBGROUPS") })
+        .to_string()
 }
 
 /// The same variant for every product.
@@ -67,7 +79,7 @@ fn all(products: &[String], variant: &Value) -> Tuning {
 fn every_variant_tells_the_same_story() {
     let Some(options) = gpu() else { return };
     let tuned = GpuOptions { tune: true, ..options.clone() };
-    let Story { ids: expected, margins, tuning, products } = story(&tuned);
+    let Story { ids: expected, margins, tuning, products, .. } = story(&tuned);
     // As many as there was time for.
     let measured = tuning.as_object().unwrap();
     assert!(!measured.is_empty() && measured.keys().all(|name| products.contains(name)), "{tuning} {products:?}");
@@ -81,7 +93,8 @@ fn every_variant_tells_the_same_story() {
         (256, 32, 2, "dot", false),
     ] {
         let variant = json!({ "workgroup": workgroup, "lanes": lanes, "rows": rows, "arithmetic": arithmetic, "subgroups": subgroups });
-        let found = story(&GpuOptions { tuning: all(&products, &variant), ..options.clone() }).ids;
+        let Story { ids: found, used, .. } = story(&GpuOptions { tuning: all(&products, &variant), ..options.clone() });
+        assert_eq!(used, BTreeSet::from([variant.to_string()]), "what was asked for, and nothing else");
         // Sums in another order, and floats in place of int8, may turn a near tie.
         if let Some(at) = (0..40).find(|&i| found[i] != expected[i]) {
             assert!(margins[at] < 0.2, "{variant}: token {at} differs, with a margin of {}", margins[at]);

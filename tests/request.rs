@@ -4,7 +4,7 @@
 #[path = "common/gguf.rs"]
 mod gguf;
 
-use gguf::Gguf;
+use gguf::{Gguf, LAYER, NUMBERS};
 use kinglet::generate::sampler::SplitMix64;
 use kinglet::generate::{FinishReason, GenerateOptions};
 use kinglet::session::{LoadOptions, Request, Session, Step};
@@ -37,14 +37,7 @@ fn load(extra: &[(&str, u32)], template: Option<&str>) -> Session {
         .array("tokenizer.ggml.token_type", 5, tokens.len() as u64, kinds)
         .strings("tokenizer.ggml.merges", &[])
         .entry("llama.attention.layer_norm_rms_epsilon", 6, 1e-5f32.to_le_bytes());
-    for (key, value) in [
-        ("block_count", 1),
-        ("embedding_length", 32),
-        ("feed_forward_length", 64),
-        ("attention.head_count", 4),
-        ("attention.head_count_kv", 2),
-        ("context_length", 256),
-    ] {
+    for (key, value) in NUMBERS.into_iter().chain([("context_length", 256)]) {
         file = file.u32(&format!("llama.{key}"), value);
     }
     if let Some(template) = template {
@@ -58,17 +51,7 @@ fn load(extra: &[(&str, u32)], template: Option<&str>) -> Session {
     };
     file = tensor(file, "token_embd.weight", tokens.len() as u64, 32);
     file = tensor(file, "output_norm.weight", 0, 32);
-    for (name, rows, cols) in [
-        ("attn_norm", 0, 32),
-        ("attn_q", 32, 32),
-        ("attn_k", 16, 32),
-        ("attn_v", 16, 32),
-        ("attn_output", 32, 32),
-        ("ffn_norm", 0, 32),
-        ("ffn_gate", 64, 32),
-        ("ffn_up", 64, 32),
-        ("ffn_down", 32, 64),
-    ] {
+    for (name, rows, cols) in LAYER {
         file = tensor(file, &format!("blk.0.{name}.weight"), rows, cols);
     }
     block_on(Session::load(&mut [MemorySource(file.build())], LoadOptions::default(), |_, _| {})).unwrap()

@@ -3,6 +3,7 @@
 
 use kinglet::formats::Format;
 use kinglet::generate::sampler::SplitMix64;
+use kinglet::num::half::f32_to_f16;
 
 /// Whole rows of values with about the deviation `deviation`.
 pub fn fill(format: Format, deviation: f32, random: &mut SplitMix64, out: &mut [u8]) {
@@ -54,16 +55,8 @@ pub fn fill(format: Format, deviation: f32, random: &mut SplitMix64, out: &mut [
     }
 }
 
-/// The nearest half, or the one below; small ones lose digits, as scales of files do.
 fn half(value: f32) -> [u8; 2] {
-    let bits = value.to_bits();
-    let (sign, exponent) = ((bits >> 16 & 0x8000) as u16, (bits >> 23 & 255) as i32 - 112);
-    let size = if exponent <= 0 {
-        (value.abs() * 16_777_216.0).round() as u16
-    } else {
-        (exponent as u16) << 10 | (bits >> 13 & 0x3ff) as u16
-    };
-    (sign | size).to_le_bytes()
+    f32_to_f16(value).to_le_bytes()
 }
 
 fn sign(byte: u8) -> f32 {

@@ -1,4 +1,5 @@
-// The models that are known to run, each with the file that people take: `import { catalog } from "kinglet/catalog"`.
+// Models of the supported families, each with the files that people take, their needs computed from their shapes:
+// `import { catalog } from "kinglet/catalog"`.
 
 import json from "../catalog.json";
 

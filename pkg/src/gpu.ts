@@ -28,7 +28,6 @@ interface AdapterInfo {
   architecture: string;
   description: string;
   subgroupMinSize?: number;
-  subgroupMaxSize?: number;
   isFallbackAdapter?: boolean;
 }
 interface DeviceDescriptor {

@@ -16,6 +16,8 @@ export interface HostEvents {
   onCrash(error: KingletError): void;
 }
 
+export const NO_SCRIPT = "its script could not be loaded; check that worker.js is served beside index.js, or pass { worker }";
+
 export class Host {
   readonly info: Promise<EngineInfo>;
   #worker: Worker;
@@ -36,7 +38,7 @@ export class Host {
     this.#worker.onmessageerror = () => this.#crash("a message could not be read");
     this.#worker.onerror = (e) => {
       e.preventDefault();
-      this.#crash(e.message || "its script could not be loaded; check that worker.js is served beside index.js, or pass { worker }");
+      this.#crash(e.message || NO_SCRIPT);
     };
     const { contextLength, kvCache, backend = "auto", testing } = options;
     const load: ToWorker = { type: "load", parts, wasm: wasmUrls(options.wasmUrl), contextLength, kvCache, backend, testing };

@@ -1,7 +1,7 @@
 // What a model is, needs, and whether it fits, known from its header: before it is downloaded.
 
 import { aborted, badRequest, KingletError } from "./errors.js";
-import { startWorker, wasmUrls } from "./host.js";
+import { NO_SCRIPT, startWorker, wasmUrls } from "./host.js";
 import { resolveModel } from "./model.js";
 import type { FromWorker, Inspected, ToWorker } from "./protocol.js";
 import type { EngineOptions } from "./types.js";
@@ -96,9 +96,10 @@ export function inspect(model: Exclude<EngineOptions["model"], ReadableStream>, 
       } else if (data.type === "failed") fail(KingletError.from(data.error));
       else if (data.type === "crashed") fail(new KingletError("ENGINE_CRASHED", `inspecting the model crashed: ${data.message}`));
     };
+    worker.onmessageerror = () => fail(new KingletError("ENGINE_CRASHED", "the worker that inspects: a message could not be read"));
     worker.onerror = (e) => {
       e.preventDefault();
-      fail(new KingletError("ENGINE_CRASHED", e.message || "the worker's script could not be loaded; check that worker.js is served beside index.js, or pass { worker }"));
+      fail(new KingletError("ENGINE_CRASHED", `the worker that inspects: ${e.message || NO_SCRIPT}`));
     };
     const question = { contextLength, kvInt8: kvCache === "int8" };
     worker.postMessage({ type: "inspect", parts, wasm: wasmUrls(options.wasmUrl), question } satisfies ToWorker, transfer);

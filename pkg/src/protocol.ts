@@ -20,7 +20,7 @@ export interface WasmUrls {
 }
 
 /** `Question` of src/model/inspect.rs. */
-export interface InspectQuestion {
+interface InspectQuestion {
   contextLength?: number;
   kvInt8?: boolean;
   bindingLimit?: number;
@@ -38,7 +38,7 @@ export interface EngineRequest {
 }
 
 /** An adapter on its way into the wasm. */
-export interface AdapterData {
+interface AdapterData {
   id: number;
   weights: ArrayBuffer;
   config?: string;
@@ -73,16 +73,9 @@ export interface Token {
   text: string;
   /** The same of the thoughts before the answer. */
   reasoning?: string;
-  signals: TokenSignals;
   /** The token that ends the answer: never shown. */
   special: boolean;
   logprobs?: TokenLogprob;
-}
-
-export interface TokenSignals {
-  logprob: number;
-  entropy: number;
-  margin: number;
 }
 
 export interface Finish {

@@ -8,7 +8,7 @@ import type { MemoryUse, Signals, Stats } from "./types.js";
 
 type Step =
   | { type: "prefill" }
-  | { type: "token"; id: number; text: string; reasoning?: string; signals: Token["signals"]; topLogprobs: { id: number; logprob: number }[]; special: boolean }
+  | { type: "token"; id: number; text: string; reasoning?: string; signals: { logprob: number }; topLogprobs: { id: number; logprob: number }[]; special: boolean }
   | { type: "done"; text: string; reasoning?: string; reason: "stop" | "length"; stats: Stats; signals: Signals };
 
 /** Tokens gather for so long before they are sent; the first goes at once. */
@@ -170,9 +170,9 @@ function flush(): boolean {
 }
 
 function token({ id, text, reasoning, signals, topLogprobs, special }: Extract<Step, { type: "token" }>, request: EngineRequest): Token {
-  if (!request.options.logprobs || special) return { id, text, reasoning, signals, special };
+  if (!request.options.logprobs || special) return { id, text, reasoning, special };
   const top_logprobs = topLogprobs.map(({ id, logprob }) => ({ ...spell(id), logprob }));
-  return { id, text, reasoning, signals, special, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
+  return { id, text, reasoning, special, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
 }
 
 function spell(id: number): { token: string; bytes: number[] } {

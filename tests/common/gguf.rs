@@ -104,6 +104,28 @@ impl Gguf {
     }
 }
 
+/// The tensors of a layer of a small Llama: name, rows (0: a vector), columns.
+pub const LAYER: [(&str, u64, u64); 9] = [
+    ("attn_norm", 0, 32),
+    ("attn_q", 32, 32),
+    ("attn_k", 16, 32),
+    ("attn_v", 16, 32),
+    ("attn_output", 32, 32),
+    ("ffn_norm", 0, 32),
+    ("ffn_gate", 64, 32),
+    ("ffn_up", 64, 32),
+    ("ffn_down", 32, 64),
+];
+
+/// And its numbers.
+pub const NUMBERS: [(&str, u32); 5] = [
+    ("block_count", 1),
+    ("embedding_length", 32),
+    ("feed_forward_length", 64),
+    ("attention.head_count", 4),
+    ("attention.head_count_kv", 2),
+];
+
 /// A small valid file with a value of most kinds and tensors of three formats.
 pub fn small(version: u32) -> Gguf {
     Gguf::new(version)

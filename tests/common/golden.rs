@@ -47,11 +47,17 @@ pub fn goldens() -> Vec<(String, Golden, Vec<Vec<f32>>)> {
     index.into_iter().map(with_logits).collect()
 }
 
-fn read_logits(name: &str, golden: &mut Golden) -> Vec<Vec<f32>> {
-    let bytes = std::fs::read(format!("{GOLDEN}/{name}.logits")).unwrap();
-    let format = if golden.dtype == "f16" { Format::F16 } else { Format::F32 };
+/// A file of logits.
+pub fn floats(path: impl AsRef<Path>, dtype: &str) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    let format = if dtype == "f16" { Format::F16 } else { Format::F32 };
     let mut all = vec![0.0; bytes.len() / format.block_bytes()];
     format.dequantize(&bytes, &mut all);
+    all
+}
+
+fn read_logits(name: &str, golden: &mut Golden) -> Vec<Vec<f32>> {
+    let all = floats(format!("{GOLDEN}/{name}.logits"), &golden.dtype);
     let answer = golden.conversation.as_ref().map_or(0, |conversation| conversation.answer.len());
     let positions = golden.prompts.iter().map(Vec::len).sum::<usize>() + answer;
     assert!(all.len().is_multiple_of(positions), "{name}.logits does not belong to index.json");
@@ -190,7 +196,11 @@ pub fn check_some<B: Backend>(
 
 /// 2e-3 for floats, 2e-2 where activations are quantized too.
 pub fn tolerance(golden: &Golden) -> f64 {
-    if golden.dtype == "f32" { 2e-3 } else { 2e-2 }
+    tolerance_of(&golden.dtype)
+}
+
+pub fn tolerance_of(dtype: &str) -> f64 {
+    if dtype == "f32" { 2e-3 } else { 2e-2 }
 }
 
 /// Answers that grow beyond the context whose RoPE factors their prompt turned by: each token is the one of a fresh prompt.

@@ -1,6 +1,8 @@
 //! A GPU for tests: lavapipe does.
 
+use kinglet::backend::Backend;
 use kinglet::backend::webgpu::{Gpu, GpuOptions};
+use kinglet::session::{Request, Session, Step};
 use pollster::block_on;
 
 /// `None`, loudly, where there is no adapter; in CI that is a failure.
@@ -27,4 +29,21 @@ pub fn variants() -> Vec<(String, GpuOptions)> {
             (name, GpuOptions { arithmetic: Some(arithmetic.into()), without_subgroups, ..options.clone() })
         })
         .collect()
+}
+
+/// The ids of an answer, and the gap of the two best at each.
+#[allow(dead_code)]
+pub fn answer<B: Backend>(session: &mut Session<B>, request: &Request) -> (Vec<u32>, Vec<f32>) {
+    session.start(request).unwrap();
+    let (mut ids, mut margins) = (Vec::new(), Vec::new());
+    loop {
+        match block_on(session.step()).unwrap() {
+            Step::Prefill { .. } => {}
+            Step::Token { id, signals, .. } => {
+                ids.push(id);
+                margins.push(signals.margin);
+            }
+            Step::Done { .. } => return (ids, margins),
+        }
+    }
 }

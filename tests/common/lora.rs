@@ -1,9 +1,8 @@
 //! Adapters of the golden models (`fixtures/make_lora.py`), and the logits of base and adapters merged by PEFT.
 #![allow(dead_code)]
 
-use crate::golden::GOLDEN;
+use crate::golden::{GOLDEN, floats, tolerance_of};
 use kinglet::backend::{Backend, DecoderSpec};
-use kinglet::formats::Format;
 use kinglet::generate::AdapterUse;
 use kinglet::session::{LoadOptions, Session};
 use kinglet::source::{FileSource, MemorySource};
@@ -23,15 +22,12 @@ pub struct Merged {
 
 impl Merged {
     pub fn tolerance(&self) -> f64 {
-        if self.dtype == "f32" { 2e-3 } else { 2e-2 }
+        tolerance_of(&self.dtype)
     }
 
     /// Of each case, the logits of all prompts' positions.
     pub fn logits(&self, name: &str) -> Vec<Vec<f32>> {
-        let bytes = std::fs::read(format!("{LORA}/{name}.logits")).unwrap();
-        let format = if self.dtype == "f16" { Format::F16 } else { Format::F32 };
-        let mut all = vec![0.0; bytes.len() / format.block_bytes()];
-        format.dequantize(&bytes, &mut all);
+        let all = floats(format!("{LORA}/{name}.logits"), &self.dtype);
         all.chunks(all.len() / self.cases.len()).map(<[f32]>::to_vec).collect()
     }
 }

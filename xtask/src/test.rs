@@ -59,11 +59,8 @@ pub fn run(soak: bool) -> Result<()> {
 
     if soak {
         suite.part("large model", |suite| {
-            let record = root().join("benches/web/recorded/large.json");
-            let mut node = command("node", "tests/browser");
-            suite.watch(node.args(["large.mjs", "--record"]).arg(record).env("CHROMIUM", &chromium))
+            suite.watch(command("node", "tests/browser").arg("large.mjs").env("CHROMIUM", &chromium))
         });
-        suite.part("tables", |suite| suite.watch(command("node", "benches/web").args(["report.mjs", "--write"])));
     }
 
     println!();

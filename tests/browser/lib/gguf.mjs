@@ -3,37 +3,41 @@
 
 const SIZES = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
 const ALIGNMENT = 32;
+const u32 = (/** @type {number} */ n) => Buffer.from(Uint32Array.of(n).buffer);
+const u64 = (/** @type {number} */ n) => Buffer.from(BigUint64Array.of(BigInt(n)).buffer);
+const f32 = (/** @type {number} */ x) => Buffer.from(Float32Array.of(x).buffer);
+const string = (/** @type {string} */ text) => Buffer.concat([u64(Buffer.byteLength(text)), Buffer.from(text)]);
 const padded = (n) => Math.ceil(n / ALIGNMENT) * ALIGNMENT;
 
 /** @param {Buffer} file */
 function parse(file) {
   let at = 8;
-  const u32 = () => file.readUInt32LE((at += 4) - 4);
-  const u64 = () => Number(file.readBigUInt64LE((at += 8) - 8));
+  const readU32 = () => file.readUInt32LE((at += 4) - 4);
+  const readU64 = () => Number(file.readBigUInt64LE((at += 8) - 8));
   const skipString = () => {
-    const length = u64(); // which moves `at` first
+    const length = readU64(); // which moves `at` first
     at += length;
   };
   const skipValue = (type) => {
     if (type === 8) skipString();
-    else if (type === 9) for (let element = u32(), left = u64(); left > 0; left--) skipValue(element);
+    else if (type === 9) for (let element = readU32(), left = readU64(); left > 0; left--) skipValue(element);
     else at += SIZES[type];
   };
-  const tensorCount = u64();
-  const pairCount = u64();
+  const tensorCount = readU64();
+  const pairCount = readU64();
   const pairsStart = at;
   for (let i = 0; i < pairCount; i++) {
     skipString();
-    skipValue(u32());
+    skipValue(readU32());
   }
   const pairs = file.subarray(pairsStart, at);
   const tensors = Array.from({ length: tensorCount }, () => {
     const start = at;
     skipString();
-    for (let left = u32(); left > 0; left--) u64();
-    u32();
+    for (let left = readU32(); left > 0; left--) readU64();
+    readU32();
     const info = file.subarray(start, at);
-    return { info, offset: u64() };
+    return { info, offset: readU64() };
   });
   return { pairCount, pairs, tensors, infos: file.subarray(pairsStart + pairs.length, at), dataStart: padded(at) };
 }
@@ -45,22 +49,9 @@ function parse(file) {
  */
 export function withMetadata(file, entries) {
   const { pairCount, pairs, tensors, infos, dataStart } = parse(file);
-  const added = Object.entries(entries).map(([key, value]) => {
-    if (typeof value === "number") return pair(key, 4, value);
-    const text = Buffer.from(value);
-    const head = Buffer.alloc(8 + key.length + 4 + 8);
-    head.writeBigUInt64LE(BigInt(key.length));
-    head.write(key, 8);
-    head.writeUInt32LE(8, 8 + key.length);
-    head.writeBigUInt64LE(BigInt(text.length), 12 + key.length);
-    return Buffer.concat([head, text]);
-  });
-  const head = Buffer.alloc(24);
-  head.write("GGUF");
-  head.writeUInt32LE(3, 4);
-  head.writeBigUInt64LE(BigInt(tensors.length), 8);
-  head.writeBigUInt64LE(BigInt(pairCount + added.length), 16);
-  const header = Buffer.concat([head, pairs, ...added, infos]);
+  const added = Object.entries(entries).map(([key, value]) => (typeof value === "number" ? pair(key, 4, value) : Buffer.concat([string(key), u32(8), string(value)])));
+  const head = [Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(pairCount + added.length)];
+  const header = Buffer.concat([...head, pairs, ...added, infos]);
   return Buffer.concat([header, Buffer.alloc(padded(header.length) - header.length), file.subarray(dataStart)]);
 }
 
@@ -76,11 +67,7 @@ export function split(file, parts) {
   return Array.from({ length: parts }, (_, part) => {
     const [from, to] = [part, part + 1].map((n) => Math.floor((n * tensors.length) / parts));
     const own = [pair("split.no", 2, part), pair("split.count", 2, parts), pair("split.tensors.count", 5, tensors.length)];
-    const head = Buffer.alloc(24);
-    head.write("GGUF");
-    head.writeUInt32LE(3, 4);
-    head.writeBigUInt64LE(BigInt(to - from), 8);
-    head.writeBigUInt64LE(BigInt(own.length + (part === 0 ? pairCount : 0)), 16);
+    const head = [Buffer.from("GGUF"), u32(3), u64(to - from), u64(own.length + (part === 0 ? pairCount : 0))];
     let offset = 0;
     const infos = [];
     const data = [];
@@ -92,7 +79,7 @@ export function split(file, parts) {
       data.push(file.subarray(start, start + size(i)), Buffer.alloc(padded(size(i)) - size(i)));
       offset += padded(size(i));
     }
-    const header = Buffer.concat([head, ...(part === 0 ? [pairs] : []), ...own, ...infos]);
+    const header = Buffer.concat([...head, ...(part === 0 ? [pairs] : []), ...own, ...infos]);
     return Buffer.concat([header, Buffer.alloc(padded(header.length) - header.length), ...data]);
   });
 }
@@ -112,10 +99,6 @@ function pair(key, type, value) {
  * @param {{ layers: number, hidden: number, ffn: number, vocabulary: number, name: string }} shape
  */
 export function llamaHeader({ layers, hidden, ffn, vocabulary, name }) {
-  const u32 = (n) => Buffer.from(Uint32Array.of(n).buffer);
-  const u64 = (n) => Buffer.from(BigUint64Array.of(BigInt(n)).buffer);
-  const f32 = (x) => Buffer.from(Float32Array.of(x).buffer);
-  const string = (text) => Buffer.concat([u64(Buffer.byteLength(text)), Buffer.from(text)]);
   const array = (type, values) => Buffer.concat([u32(type), u64(values.length), ...values]);
   const entries = [];
   const entry = (key, type, value) => entries.push(Buffer.concat([string(key), u32(type), value]));
