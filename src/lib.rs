@@ -7,6 +7,7 @@
 //! source   formats       backend    model      generate             text    session    api
 //! ```
 
+pub mod clock;
 pub mod error;
 pub mod num;
 

@@ -1,13 +1,13 @@
 //! What goes into a session and what comes out of it.
 
+pub use crate::clock::Clock;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::clock::system as system_clock;
 use crate::generate::{AnswerSignals, FinishReason, GenerateOptions, Signals, TokenLogprob};
 use crate::model::memory;
 use crate::text::Message;
 use crate::text::chat_template::Arguments;
 use serde::{Deserialize, Serialize};
-
-/// Milliseconds from any fixed moment on.
-pub type Clock = fn() -> f64;
 
 /// Seconds since 1970 of local time, as a calendar on the wall has it; None where there is no such clock.
 pub type WallClock = fn() -> Option<i64>;
@@ -29,14 +29,6 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self { context_length: None, memory_limit: memory::default_limit(), clock: system_clock, wall_clock }
     }
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn system_clock() -> f64 {
-    use std::sync::LazyLock;
-    use std::time::Instant;
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_secs_f64() * 1e3
 }
 
 #[cfg(target_arch = "wasm32")]

@@ -9,6 +9,9 @@ use std::task::{Context, Poll, Waker};
 use serde::Deserialize;
 
 use super::tune::Tuning;
+use crate::clock::Clock;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::clock::system as now;
 use crate::{Error, Result};
 
 /// What the caller knows about the GPU or wants of it. In a browser JavaScript fills in what wgpu cannot see there.
@@ -36,7 +39,7 @@ pub struct GpuOptions {
     pub tune: bool,
     /// Milliseconds from any fixed moment on; a page's is finer than what is taken without it.
     #[serde(skip)]
-    pub clock: Option<fn() -> f64>,
+    pub clock: Option<Clock>,
     /// For tests: as many tokens in flight as at first, rather than as many as help.
     #[serde(skip)]
     pub few_in_flight: bool,
@@ -288,7 +291,7 @@ impl Gpu {
     }
 
     /// Milliseconds from a fixed moment on.
-    pub fn clock(&self) -> fn() -> f64 {
+    pub fn clock(&self) -> Clock {
         self.options.clock.unwrap_or(now)
     }
 
@@ -302,14 +305,6 @@ impl Gpu {
 /// Of a storage buffer that holds so much: whole quads, never none.
 pub fn buffer_bytes(bytes: u64) -> u64 {
     bytes.next_multiple_of(16).max(16)
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn now() -> f64 {
-    use std::sync::LazyLock;
-    use std::time::Instant;
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_secs_f64() * 1e3
 }
 
 #[cfg(target_arch = "wasm32")]
