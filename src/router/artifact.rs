@@ -28,7 +28,7 @@ pub struct MadeFor {
     pub model: String,
     /// A hash of the chat template.
     pub template: String,
-    /// The options that choose tokens, spelled out.
+    /// The options that choose tokens, adapters among them, spelled out.
     pub sampler: String,
     /// [`SIGNAL_VERSION`].
     pub signals: u32,
@@ -40,13 +40,34 @@ impl MadeFor {
     /// `model`: the SHA-256 of its file. `template`: the text of its chat template, empty if it has none. `precision`: the
     /// backend's.
     pub fn new(model: &str, template: &str, sampler: &GenerateOptions, precision: &str) -> Self {
-        let GenerateOptions { temperature, top_k, top_p, min_p, .. } = sampler;
-        let GenerateOptions { repeat_penalty, presence_penalty, frequency_penalty, logit_bias, .. } = sampler;
-        let penalties = format!("{repeat_penalty},{presence_penalty},{frequency_penalty},{logit_bias:?}");
-        let sampler = match sampler.is_greedy() {
-            true => format!("greedy {penalties}"),
-            false => format!("{temperature},{top_k},{top_p},{min_p} {penalties}"),
+        // All by name, so that a new option is decided upon here.
+        let GenerateOptions {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            presence_penalty,
+            frequency_penalty,
+            logit_bias,
+            adapters,
+            // One draw of many, where an answer ends, and what is told of it.
+            seed: _,
+            max_tokens: _,
+            stop: _,
+            ignore_eos: _,
+            cache_prompt: _,
+            logprobs: _,
+            top_logprobs: _,
+        } = sampler;
+        let chosen = match sampler.is_greedy() {
+            true => "greedy".to_string(),
+            false => format!("{temperature},{top_k},{top_p},{min_p}"),
         };
+        let mut sampler = format!("{chosen} {repeat_penalty},{presence_penalty},{frequency_penalty},{logit_bias:?}");
+        if !adapters.is_empty() {
+            sampler += &format!(" adapters {adapters:?}");
+        }
         let (model, precision) = (model.to_string(), precision.to_string());
         Self { model, template: hash([template]), sampler, signals: SIGNAL_VERSION, precision }
     }

@@ -5,7 +5,7 @@ mod body;
 
 use super::data::{Shape, made_up};
 use super::goals::soak;
-use kinglet::generate::GenerateOptions;
+use kinglet::generate::{AdapterUse, GenerateOptions};
 use kinglet::router::artifact::{Calibration, MadeFor};
 use kinglet::router::certify::Target;
 use kinglet::router::examples::Random;
@@ -31,6 +31,14 @@ fn a_calibration_survives_its_file() {
     let other = MadeFor::new("ab12", "{{ other }}", &GenerateOptions { temperature: 0.0, ..Default::default() }, "cpu");
     assert_eq!(again.mismatch(&other), ["template", "sampler"]);
     assert_ne!(other.key(), made_for().key());
+    let adapted = |scale| {
+        let adapters = vec![AdapterUse { id: 1, scale }];
+        MadeFor::new("ab12", "{{ messages }}", &GenerateOptions { adapters, ..Default::default() }, "cpu")
+    };
+    assert_eq!(again.mismatch(&adapted(1.0)), ["sampler"], "an adapter makes it another model");
+    assert_eq!(adapted(1.0).differences(&adapted(0.5)), ["sampler"]);
+    let told = GenerateOptions { seed: Some(1), logprobs: true, top_logprobs: 5, ..Default::default() };
+    assert!(again.mismatch(&MadeFor::new("ab12", "{{ messages }}", &told, "cpu")).is_empty());
     let moved = MadeFor { model: "ab1".into(), template: format!("2{}", made_for().template), ..made_for() };
     assert_ne!(moved.key(), made_for().key(), "where a part ends matters");
     let mut nameless = calibration;
