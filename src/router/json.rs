@@ -24,7 +24,40 @@ const MODES: [(&str, Mode); 5] = [
     ("only-cloud", Mode::OnlyCloud),
 ];
 
+const CONFIG: [&str; 10] =
+    ["tab", "seed", "cloud", "mode", "policy", "privacy", "budget", "net", "granted", "neverAsk"];
+const CLOUD: [&str; 7] = ["url", "model", "price", "maxTokens", "limitName", "noUsage", "extra"];
+const REQUEST: [&str; 7] = ["messages", "params", "mode", "hold", "private", "local", "pre"];
+
+type NetField = (&'static str, fn(&mut Net) -> &mut u64);
+
+const NET: [NetField; 11] = [
+    ("firstMs", |net| &mut net.first_ms),
+    ("idleMs", |net| &mut net.idle_ms),
+    ("totalMs", |net| &mut net.total_ms),
+    ("graceMs", |net| &mut net.grace_ms),
+    ("retries", |net| &mut net.retries),
+    ("restarts", |net| &mut net.restarts),
+    ("backoffMs", |net| &mut net.backoff_ms),
+    ("longestWaitMs", |net| &mut net.longest_wait_ms),
+    ("lockMs", |net| &mut net.lock_ms),
+    ("refreshMs", |net| &mut net.refresh_ms),
+    ("consentMs", |net| &mut net.consent_ms),
+];
+
 impl<'a> Fields<'a> {
+    /// Errors: `of` is no object, or has a key that is not `known`: a setting that is misspelt would silently not hold.
+    fn new(of: &'a Value, path: &'a str, known: &[&str]) -> Result<Self> {
+        let Value::Object(map) = of else {
+            let what = if path.is_empty() { "it" } else { path.trim_end_matches('.') };
+            return Err(Error::BadRequest([what, " must be an object"].concat()));
+        };
+        match map.keys().find(|key| !known.contains(&key.as_str())) {
+            None => Ok(Self { of, path }),
+            Some(key) => Err(Error::BadRequest([path, key, " is not known; there are ", &known.join(", ")].concat())),
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&'a Value> {
         self.of.get(name).filter(|value| !value.is_null())
     }
@@ -59,7 +92,13 @@ impl<'a> Fields<'a> {
     }
 
     fn list(&self, name: &str) -> Result<Vec<Value>> {
-        Ok(self.read(name, "an array", |value| value.as_array().cloned())?.unwrap_or_default())
+        self.list_of(name, "an array", |item| Some(item.clone()))
+    }
+
+    /// One wrong item is an error: it was meant as something.
+    fn list_of<T>(&self, name: &str, must: &str, item: fn(&Value) -> Option<T>) -> Result<Vec<T>> {
+        let items = self.read(name, must, |value| value.as_array()?.iter().map(item).collect::<Option<Vec<T>>>())?;
+        Ok(items.unwrap_or_default())
     }
 
     fn map(&self, name: &str) -> Result<Map<String, Value>> {
@@ -72,16 +111,16 @@ impl<'a> Fields<'a> {
         self.read(name, &must, |value| Some(known.iter().find(|(name, _)| value == name)?.1))
     }
 
-    fn object(&self, name: &'a str, path: &'a str) -> Result<Fields<'a>> {
-        match self.get(name) {
-            Some(of @ Value::Object(_)) => Ok(Fields { of, path }),
-            None => Ok(Fields { of: &Value::Null, path }),
-            Some(_) => self.wrong(name, "an object"),
-        }
+    /// Where it is missing, nothing in it is given.
+    fn object(&self, name: &'a str, path: &'a str, known: &[&str]) -> Result<Fields<'a>> {
+        self.get(name).map_or(Ok(Fields { of: &Value::Null, path }), |of| Fields::new(of, path, known))
     }
 }
 
 fn destination(value: &Value) -> Option<Destination> {
+    if value.as_object()?.len() != 2 {
+        return None;
+    }
     let text = |name: &str| Some(value[name].as_str()?.to_string());
     Some(Destination { host: text("host")?, model: text("model")? })
 }
@@ -89,36 +128,35 @@ fn destination(value: &Value) -> Option<Destination> {
 impl Config {
     /// `{ tab, seed, cloud: { url, model, price: { input, output }, maxTokens, limitName, noUsage, extra }, mode,
     /// policy: { early, pre, hold }, privacy: { pii, context, terms }, budget: { usd, periodMs }, net: { firstMs, ... },
-    /// granted: [{ host, model }], neverAsk }`. Errors: [`Error::BadRequest`] naming the field.
+    /// granted: [{ host, model }], neverAsk }`. Errors: [`Error::BadRequest`] naming the field, be it wrong or unknown.
     pub fn from_json(value: &Value) -> Result<Self> {
-        let all = Fields { of: value, path: "" };
-        let policy = all.object("policy", "policy.")?;
-        let privacy = all.object("privacy", "privacy.")?;
-        let budget = all.object("budget", "budget.")?;
+        let all = Fields::new(value, "", &CONFIG)?;
+        let policy = all.object("policy", "policy.", &["early", "pre", "hold"])?;
+        let privacy = all.object("privacy", "privacy.", &["pii", "context", "terms"])?;
+        let budget = all.object("budget", "budget.", &["usd", "periodMs"])?;
         let pii = [("redact", Pii::Redact), ("block", Pii::Block), ("allow", Pii::Allow)];
         let context = [("last-turn", Context::LastTurn), ("all", Context::All)];
-        let terms = privacy.list("terms")?;
         Ok(Self {
             tab: all.text("tab")?.unwrap_or_default(),
             seed: all.count("seed")?.unwrap_or_default(),
-            cloud: all.get("cloud").map(|_| cloud(&all.object("cloud", "cloud.")?)).transpose()?,
+            cloud: all.get("cloud").map(|_| cloud(&all.object("cloud", "cloud.", &CLOUD)?)).transpose()?,
             mode: all.one_of("mode", &MODES)?.unwrap_or_default(),
             policy: Policy { early: policy.number("early")?, pre: policy.number("pre")?, hold: policy.flag("hold")? },
             privacy: Privacy {
                 pii: privacy.one_of("pii", &pii)?.unwrap_or_default(),
                 context: privacy.one_of("context", &context)?.unwrap_or_default(),
-                terms: terms.iter().filter_map(Value::as_str).map(String::from).collect(),
+                terms: privacy.list_of("terms", "an array of strings", |term| term.as_str().map(String::from))?,
             },
             budget: Budget { usd: budget.number("usd")?, period_ms: budget.count("periodMs")? },
-            net: net(&all.object("net", "net.")?)?,
-            granted: all.list("granted")?.iter().filter_map(destination).collect(),
+            net: net(&all.object("net", "net.", &NET.map(|(name, _)| name))?)?,
+            granted: all.list_of("granted", "an array of { host, model }", destination)?,
             never_ask: all.flag("neverAsk")?,
         })
     }
 }
 
 fn cloud(fields: &Fields) -> Result<Cloud> {
-    let price = fields.object("price", "cloud.price.")?;
+    let price = fields.object("price", "cloud.price.", &["input", "output"])?;
     let needed = |name: &str| price.number(name)?.map_or_else(|| price.wrong(name, "given"), Ok);
     Ok(Cloud {
         url: fields.text("url")?.unwrap_or_default(),
@@ -136,27 +174,19 @@ fn cloud(fields: &Fields) -> Result<Cloud> {
 
 fn net(fields: &Fields) -> Result<Net> {
     let mut net = Net::default();
-    let mut set = |name: &str, field: fn(&mut Net) -> &mut u64| {
-        fields.count(name).map(|given| given.into_iter().for_each(|given| *field(&mut net) = given))
-    };
-    set("firstMs", |net| &mut net.first_ms)?;
-    set("idleMs", |net| &mut net.idle_ms)?;
-    set("totalMs", |net| &mut net.total_ms)?;
-    set("graceMs", |net| &mut net.grace_ms)?;
-    set("retries", |net| &mut net.retries)?;
-    set("restarts", |net| &mut net.restarts)?;
-    set("backoffMs", |net| &mut net.backoff_ms)?;
-    set("longestWaitMs", |net| &mut net.longest_wait_ms)?;
-    set("lockMs", |net| &mut net.lock_ms)?;
-    set("refreshMs", |net| &mut net.refresh_ms)?;
-    set("consentMs", |net| &mut net.consent_ms)?;
+    for (name, field) in NET {
+        if let Some(given) = fields.count(name)? {
+            *field(&mut net) = given;
+        }
+    }
     Ok(net)
 }
 
 impl Request {
-    /// `{ messages, params, mode, hold, private, local, pre }`. Errors: [`Error::BadRequest`] naming the field.
+    /// `{ messages, params, mode, hold, private, local, pre }`. Errors: [`Error::BadRequest`] naming the field, be it wrong
+    /// or unknown.
     pub fn from_json(value: &Value) -> Result<Self> {
-        let all = Fields { of: value, path: "" };
+        let all = Fields::new(value, "", &REQUEST)?;
         Ok(Self {
             messages: all.list("messages")?,
             params: all.map("params")?,

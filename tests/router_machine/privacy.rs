@@ -5,7 +5,8 @@ use super::runner::runner;
 use super::scripts::{answers, healthy};
 use super::world::{Net, Random, Script, World, config, engine, request};
 use kinglet::router::consent::{Decision, Destination};
-use kinglet::router::machine::Event;
+use kinglet::router::machine::{Event, Request};
+use kinglet::router::policy::Config;
 use kinglet::router::privacy::find::{Kind, find};
 use kinglet::router::privacy::{Privacy, Restorer, scan};
 use kinglet::router::record::{Cause, Source};
@@ -117,6 +118,41 @@ fn restored_at_every_split() {
     let mut restorer = Restorer::default();
     assert_eq!(restorer.push(scan.vault(), "an array [EM"), "an array ");
     assert_eq!(restorer.push(scan.vault(), "PTY]"), "[EMPTY]");
+}
+
+/// What was meant to hide something, and would not.
+#[test]
+fn settings_that_cannot_be_read_are_errors() {
+    let cloud = json!({ "url": "https://cloud.example/v1", "model": "m" });
+    for (settings, name) in [
+        (json!({ "privacy": { "terms": ["Heron", 7] } }), "privacy.terms"),
+        (json!({ "privacy": { "terms": ["Heron", null] } }), "privacy.terms"),
+        (json!({ "privacy": { "terms": "Heron" } }), "privacy.terms"),
+        (json!({ "privacy": { "term": ["Heron"] } }), "privacy.term is"),
+        (json!({ "privacy": ["Heron"] }), "privacy must"),
+        (json!({ "privcay": { "terms": ["Heron"] } }), "privcay"),
+        (json!({ "policy": { "hold": true, "earl": 0.3 } }), "policy.earl"),
+        (json!({ "budget": { "USD": 1 } }), "budget.USD"),
+        (json!({ "net": { "first_ms": 1 } }), "net.first_ms"),
+        (json!({ "cloud": { "url": "https://cloud.example/v1", "model": "m", "max_tokens": 9 } }), "cloud.max_tokens"),
+        (json!({ "cloud": { "url": "https://x.example", "price": { "in": 1, "out": 2 } } }), "cloud.price.in"),
+        (json!({ "granted": [{ "host": "cloud.example", "model": "m" }, "cloud.example"] }), "granted"),
+        (json!({ "granted": [{ "host": "cloud.example" }] }), "granted"),
+        (json!({ "granted": [{ "host": "cloud.example", "model": "m", "until": 1 }] }), "granted"),
+        (json!([]), "an object"),
+    ] {
+        let error = Config::from_json(&settings).err().expect("it was accepted").to_string();
+        assert!(error.contains(name), "{name}: {error}");
+    }
+    let all = json!({
+        "tab": "t", "seed": 1, "cloud": cloud, "mode": "auto", "policy": { "early": 0.1, "pre": null, "hold": false },
+        "privacy": { "pii": "redact", "context": "all", "terms": ["Heron"] }, "budget": { "periodMs": 1 },
+        "net": { "firstMs": 1, "consentMs": 2 }, "granted": [{ "host": "cloud.example", "model": "m" }], "neverAsk": true,
+    });
+    let config = Config::from_json(&all).unwrap();
+    assert_eq!((config.privacy.terms, config.granted.len(), config.net.consent_ms), (vec!["Heron".into()], 1, 2));
+    let error = Request::from_json(&json!({ "messages": [], "privat": true })).unwrap_err().to_string();
+    assert!(error.contains("privat is"), "{error}");
 }
 
 /// Pieces of what is looked for, in any order: nothing panics, and what was hidden comes back as it was.
