@@ -120,6 +120,25 @@ fn restored_at_every_split() {
     assert_eq!(restorer.push(scan.vault(), "PTY]"), "[EMPTY]");
 }
 
+#[test]
+fn an_option_that_looks_like_a_card_stays_a_number() {
+    let mut world = World::new(vec![config(json!({ "mode": "only-cloud" }))]);
+    let mut script = Random(1);
+    world.server = Box::new(move |_, _, _| answers(&mut script, "Yes."));
+    let card = 4_111_111_111_111_111u64;
+    let tool = json!({ "type": "function", "function": { "name": "f", "parameters": { "const": card } } });
+    let question = json!({
+        "messages": [{ "role": "user", "content": "Hm?", "metadata": { "card": card } }],
+        "params": { "seed": card, "temperature": 0.123_456_789, "tools": [tool] },
+    });
+    world.ask(0, 0, 1, request(question), engine("", None));
+    world.run();
+    let body: Value = serde_json::from_str(&world.sent[0].2).unwrap();
+    assert_eq!((&body["seed"], &body["temperature"]), (&json!(card), &json!(0.123_456_789)));
+    assert_eq!(body["messages"][0]["metadata"]["card"], "[CARD_1]");
+    assert_eq!(body["tools"][0]["function"]["parameters"]["const"], "[CARD_1]");
+}
+
 /// What was meant to hide something, and would not.
 #[test]
 fn settings_that_cannot_be_read_are_errors() {

@@ -103,17 +103,25 @@ fn is_private(value: &Value) -> bool {
         || value["content"].as_array().is_some_and(|parts| parts.iter().any(is_private))
 }
 
-/// Scans every string and number of a body, names of keys included.
+/// Scans every string and number of a body, names of keys included; but not a number that is itself a parameter
+/// (`"seed": 4111111111111111`): it is an option, and must stay a number.
 pub fn scan(destination: Destination, mut body: Value, privacy: &Privacy) -> Result<CleanScan, Blocked> {
     let mut vault = Vault::default();
     let before = body.to_string();
     // Mostly there is none of them, and one search says so.
     let words = Kind::ALL.iter().any(|kind| before.contains(&["[", kind.label(), "_"].concat()));
-    clean(&mut body, privacy, &mut vault, &|name| words && before.contains(name))?;
+    clean(&mut body, true, privacy, &mut vault, &|name| words && before.contains(name))?;
     Ok(CleanScan { destination, body: body.to_string(), vault })
 }
 
-fn clean(value: &mut Value, privacy: &Privacy, vault: &mut Vault, taken: &dyn Fn(&str) -> bool) -> Result<(), Blocked> {
+/// `top`: the value is the whole body.
+fn clean(
+    value: &mut Value,
+    top: bool,
+    privacy: &Privacy,
+    vault: &mut Vault,
+    taken: &dyn Fn(&str) -> bool,
+) -> Result<(), Blocked> {
     match value {
         Value::String(text) => {
             if let Some(redacted) = redact(text, privacy, vault, taken)? {
@@ -126,11 +134,13 @@ fn clean(value: &mut Value, privacy: &Privacy, vault: &mut Vault, taken: &dyn Fn
                 *value = Value::String(redacted);
             }
         }
-        Value::Array(items) => items.iter_mut().try_for_each(|item| clean(item, privacy, vault, taken))?,
+        Value::Array(items) => items.iter_mut().try_for_each(|item| clean(item, false, privacy, vault, taken))?,
         Value::Object(map) => {
             let mut cleaned = Map::new();
             for (key, mut item) in std::mem::take(map) {
-                clean(&mut item, privacy, vault, taken)?;
+                if !(top && item.is_number()) {
+                    clean(&mut item, false, privacy, vault, taken)?;
+                }
                 cleaned.insert(redact(&key, privacy, vault, taken)?.unwrap_or(key), item);
             }
             *map = cleaned;
