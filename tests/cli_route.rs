@@ -94,6 +94,19 @@ fn a_calibration_can_be_tied_to_a_model() {
     assert!(key.is_string() && said.is_empty(), "{said}");
     assert_ne!(made(&["--model", model, "--sampler", r#"{"temperature": 0}"#]).0, key);
     assert_ne!(made(&["--model", model, "--backend", "webgpu"]).0, key);
+    // Of a split model every part counts, whichever is named.
+    let part = |i: usize| format!("tied-{i:05}-of-00003.gguf");
+    for i in 1..=3 {
+        let fixture = format!("{}/tests/fixtures/split-{i:05}-of-00003.gguf", env!("CARGO_MANIFEST_DIR"));
+        std::fs::copy(fixture, path(&part(i))).unwrap();
+    }
+    let split = made(&["--model", &path(&part(1))]).0;
+    assert_ne!(split, key);
+    assert_eq!(made(&["--model", &path(&part(2))]).0, split);
+    let mut last = std::fs::read(path(&part(3))).unwrap();
+    *last.last_mut().unwrap() ^= 1;
+    std::fs::write(path(&part(3)), last).unwrap();
+    assert_ne!(made(&["--model", &path(&part(1))]).0, split, "another weight");
     let (none, said) = made(&[]);
     assert!(none.is_null() && said.contains("--model"), "{said}");
 }

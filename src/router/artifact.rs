@@ -24,7 +24,7 @@ const MAX_POINTS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MadeFor {
-    /// SHA-256 of the file, in hex.
+    /// SHA-256 of the file in hex; of a split model, of its parts one after the other.
     pub model: String,
     /// A hash of the chat template.
     pub template: String,
@@ -37,7 +37,7 @@ pub struct MadeFor {
 }
 
 impl MadeFor {
-    /// `model`: the SHA-256 of its file. `template`: the text of its chat template, empty if it has none. `precision`: the
+    /// `model`: the SHA-256 of its file or files. `template`: the text of its chat template, empty if it has none. `precision`: the
     /// backend's.
     pub fn new(model: &str, template: &str, sampler: &GenerateOptions, precision: &str) -> Self {
         // All by name, so that a new option is decided upon here.

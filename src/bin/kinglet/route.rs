@@ -6,10 +6,10 @@ use kinglet::router::artifact::{Calibration, MadeFor};
 use kinglet::router::certify::Target;
 use kinglet::router::examples::{self, Example};
 use kinglet::router::{calibration, replay};
+use kinglet::source::{ByteSource, FileSource};
 use kinglet::{Error, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The router: what may stay local, learned and certified on examples
@@ -134,23 +134,28 @@ impl Calibrate {
                 .map_err(|error| Error::BadRequest(format!("--sampler is not a JSON object of options: {error}")))?,
             None => GenerateOptions::default(),
         };
-        let checkpoint = pollster::block_on(Checkpoint::open(&mut open_model(model)?))?;
+        let mut parts = open_model(model)?;
+        let checkpoint = pollster::block_on(Checkpoint::open(&mut parts))?;
         let template = checkpoint.metadata.string("tokenizer.chat_template")?.unwrap_or_default();
-        Ok(MadeFor::new(&sha256(model)?, template, &sampler, &self.backend))
+        Ok(MadeFor::new(&pollster::block_on(sha256(&mut parts))?, template, &sampler, &self.backend))
     }
 }
 
-/// Of the one file, or of the first of several.
-fn sha256(path: &Path) -> Result<String> {
-    let failed = |error: std::io::Error| Error::Source(format!("{}: {error}", path.display()));
-    let mut file = std::fs::File::open(path).map_err(failed)?;
+/// Of the one file, or of all parts of a split model, one after the other.
+async fn sha256(parts: &mut [FileSource]) -> Result<String> {
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            n => hash.update(&buffer[..n]),
+    for part in parts {
+        let mut at = 0;
+        loop {
+            let n = part.read_up_to(at, &mut buffer).await?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            at += n as u64;
         }
     }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn feasibility(options: &Feasibility) -> Result<()> {
