@@ -1,5 +1,6 @@
 //! Answers with a verdict, one JSON object a line: what calibration learns from and a replay reads.
 
+use crate::generate::sampler::SplitMix64;
 use crate::generate::{AnswerSignals, SignalSum, Signals};
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -102,29 +103,6 @@ fn of_tokens(tokens: &[Token]) -> AnswerSignals {
     sum.get()
 }
 
-/// SplitMix64.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// From 0 to n - 1.
-    pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
-    }
-
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            items.swap(i, self.below(i + 1));
-        }
-    }
-}
-
 /// Two random halves, to fit on and to certify on; groups stay whole, so that the halves may differ in size.
 pub fn halves<'a>(examples: &[&'a Example], seed: u64) -> [Vec<&'a Example>; 2] {
     let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
@@ -139,7 +117,7 @@ pub fn halves<'a>(examples: &[&'a Example], seed: u64) -> [Vec<&'a Example>; 2] 
         }
         units[unit].push(example);
     }
-    Random(seed).shuffle(&mut units);
+    SplitMix64(seed).shuffle(&mut units);
     // The largest first: the small ones even out what they leave.
     units.sort_by_key(|unit| std::cmp::Reverse(unit.len()));
     let mut halves = [Vec::new(), Vec::new()];

@@ -5,10 +5,10 @@ mod body;
 
 use super::data::{Shape, made_up};
 use super::goals::soak;
+use kinglet::generate::sampler::SplitMix64;
 use kinglet::generate::{AdapterUse, GenerateOptions};
 use kinglet::router::artifact::{Calibration, MadeFor};
 use kinglet::router::certify::Target;
-use kinglet::router::examples::Random;
 
 fn made_for() -> MadeFor {
     MadeFor::new("ab12", "{{ messages }}", &GenerateOptions::default(), "cpu")
@@ -105,7 +105,7 @@ fn hostile_figures_are_named() {
 #[test]
 fn mutations_neither_panic_nor_lie() {
     let json = calibration().to_json().into_bytes();
-    let mut random = Random(4);
+    let mut random = SplitMix64(4);
     let executions = if soak() { 1_000_000 } else { 10_000 };
     let mut accepted = 0;
     for _ in 0..executions {

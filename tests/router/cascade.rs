@@ -2,17 +2,18 @@
 
 use super::data::{answers, csv, folder};
 use super::goals::{Row, percent, report, soak};
+use kinglet::generate::sampler::SplitMix64;
 use kinglet::router::artifact::Calibration;
 use kinglet::router::calibration::fit;
 use kinglet::router::certify::Target;
 use kinglet::router::curve::{Curve, Outcome};
-use kinglet::router::examples::{Example, Random};
+use kinglet::router::examples::Example;
 use kinglet::router::replay::replay;
 
 /// Learned on `n`, replayed on the others: mean (escalated for 95 % quality, AUROC, APGR).
 fn escalated(task: &str, model: &str, n: usize, splits: usize) -> [f64; 3] {
     let answers = answers(task, model);
-    let mut random = Random(7);
+    let mut random = SplitMix64(7);
     let mut sums = [0.0; 3];
     for split in 0..splits {
         let (learn, rest) = answers.split(n, &mut random);

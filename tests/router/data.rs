@@ -1,9 +1,10 @@
 //! Recorded answers, and made-up ones that behave alike for where those are absent.
 
+use kinglet::generate::sampler::SplitMix64;
 use kinglet::generate::signals::summarize;
 use kinglet::generate::{AnswerSignals, SignalSum};
 use kinglet::num::half::f16_to_f32;
-use kinglet::router::examples::{Example, Random};
+use kinglet::router::examples::Example;
 use std::path::{Path, PathBuf};
 
 const OPTIONS: usize = 6;
@@ -80,7 +81,7 @@ impl Shape {
 }
 
 pub fn made_up(name: &str, shape: Shape) -> Answers {
-    let mut random = Random(name.bytes().map(u64::from).sum());
+    let mut random = SplitMix64(name.bytes().map(u64::from).sum());
     let mut unit = move || random.next_u64() as f64 / u64::MAX as f64;
     let examples = (0..QUESTIONS).map(|question| {
         // Questions differ in how clear they are.
@@ -100,7 +101,7 @@ pub fn made_up(name: &str, shape: Shape) -> Answers {
 
 impl Answers {
     /// `n` random examples to learn from, and the others.
-    pub fn split(&self, n: usize, random: &mut Random) -> (Vec<Example>, Vec<&Example>) {
+    pub fn split(&self, n: usize, random: &mut SplitMix64) -> (Vec<Example>, Vec<&Example>) {
         let mut order: Vec<usize> = (0..self.examples.len()).collect();
         random.shuffle(&mut order);
         let (learn, rest) = order.split_at(n);

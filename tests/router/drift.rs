@@ -4,10 +4,11 @@ use super::data::{Answers, answers, csv, folder};
 use super::goals::{Row, percent, report, soak};
 use kinglet::generate::AnswerSignals;
 use kinglet::generate::answer_signals::Signal;
+use kinglet::generate::sampler::SplitMix64;
 use kinglet::router::artifact::Calibration;
 use kinglet::router::certify::Target;
 use kinglet::router::drift::{DriftMonitor, Reference, WINDOW, kolmogorov_smirnov};
-use kinglet::router::examples::{Example, Random};
+use kinglet::router::examples::Example;
 use kinglet::router::replay::replay;
 
 /// Answers after the first of `shifted` until the alarm, which comes on top of `before` answers that are as calibrated.
@@ -27,7 +28,7 @@ fn delay(calibration: &Calibration, before: &[&Example], shifted: &[&Example]) -
     feed(shifted)
 }
 
-fn calibrate(answers: &Answers, random: &mut Random, seed: u64) -> (Calibration, Vec<Example>) {
+fn calibrate(answers: &Answers, random: &mut SplitMix64, seed: u64) -> (Calibration, Vec<Example>) {
     loop {
         let (learn, rest) = answers.split(1000, random);
         // One in ten thousand is not certified.
@@ -42,7 +43,7 @@ fn a_shift_of_task_is_noticed_and_its_absence_too() {
     let runs = if soak() { 1000 } else { 60 };
     let known = answers("CosmosQA", "Qwen-7B");
     let mut rows = Vec::new();
-    let mut random = Random(21);
+    let mut random = SplitMix64(21);
     let mut false_alarms = 0;
     // Several thousands of answers behind each calibration.
     for run in 0..runs {
@@ -99,10 +100,10 @@ fn a_shift_of_length_is_noticed() {
     let log_length = |text: &str| (text.split_whitespace().count().max(1) as f64).ln();
     let [usual, other] =
         [3, 4].map(|column| csv(&text).iter().map(|row| log_length(&row[column])).collect::<Vec<f64>>());
-    let mut random = Random(33);
+    let mut random = SplitMix64(33);
     let (mut noticed, mut false_alarms) = (0, 0);
     for _ in 0..runs {
-        let p_ok = |random: &mut Random| random.below(1000) as f64 / 1000.0;
+        let p_ok = |random: &mut SplitMix64| random.below(1000) as f64 / 1000.0;
         let mut shuffled = usual.clone();
         random.shuffle(&mut shuffled);
         let (calibration, rest) = shuffled.split_at(700);
@@ -131,7 +132,7 @@ fn a_shift_of_length_is_noticed() {
 fn an_alarm_tightens_the_threshold_and_ends_when_all_is_quiet() {
     let known = answers("CosmosQA", "Qwen-7B");
     let shifted = answers("MMLU", "Qwen-7B");
-    let (calibration, rest) = calibrate(&known, &mut Random(2), 0);
+    let (calibration, rest) = calibrate(&known, &mut SplitMix64(2), 0);
     assert!(calibration.tau(true) > calibration.tau(false));
     let log: Vec<Example> =
         rest[..400].iter().chain(&shifted.examples[..600]).chain(&rest[400..3000]).cloned().collect();

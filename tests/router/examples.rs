@@ -2,10 +2,11 @@
 
 use super::data::{Shape, made_up};
 use kinglet::generate::answer_signals::Signal;
+use kinglet::generate::sampler::SplitMix64;
 use kinglet::router::artifact::Calibration;
 use kinglet::router::calibration::{Model, fit};
 use kinglet::router::certify::{Target, first_kept};
-use kinglet::router::examples::{Example, Random, halves, parse};
+use kinglet::router::examples::{Example, halves, parse};
 
 #[test]
 fn lines_are_read() {
@@ -68,7 +69,7 @@ fn some(n: usize) -> Vec<Example> {
 #[test]
 fn groups_stay_whole_and_halves_are_even() {
     let mut examples = some(1000);
-    let mut random = Random(9);
+    let mut random = SplitMix64(9);
     for example in &mut examples[..900] {
         example.group = Some(format!("group {}", random.below(30)));
     }

@@ -2,10 +2,11 @@
 
 use super::data::{Answers, Shape, answers, folder, made_up};
 use super::goals::{Row, percent, report, soak};
+use kinglet::generate::sampler::SplitMix64;
 use kinglet::router::artifact::Calibration;
 use kinglet::router::calibration::Model;
 use kinglet::router::certify::Target;
-use kinglet::router::examples::{Example, Random, halves};
+use kinglet::router::examples::{Example, halves};
 use std::thread;
 
 const DELTA: f64 = 0.1;
@@ -35,7 +36,7 @@ fn measure(p_ok: impl Fn(&Example) -> Option<f64>, tau: f64, rest: &[&Example]) 
 }
 
 fn splits(answers: &Answers, n: usize, target: &Target, count: usize, naive: bool) -> Tally {
-    let mut random = Random(11);
+    let mut random = SplitMix64(11);
     let mut tally = Tally::default();
     for split in 0..count as u64 {
         let (learn, rest) = answers.split(n, &mut random);
@@ -151,7 +152,7 @@ fn what_cannot_be_certified_is_refused() {
             refused == tally.splits,
         ));
     }
-    let (learn, _) = answers.split(1000, &mut Random(3));
+    let (learn, _) = answers.split(1000, &mut SplitMix64(3));
     let error = Calibration::new(&learn, &target, 0, None).unwrap_err().to_string();
     assert!(
         error.contains("risk=0.1,delta=0.1 cannot be certified") && error.contains("allow a higher risk"),
@@ -167,7 +168,7 @@ fn what_is_spent_stays_within_the_share() {
     let target = Target { risk: None, cost: Some(0.3), delta: DELTA };
     let mut rows = Vec::new();
     for equal in [true, false] {
-        let mut random = Random(5);
+        let mut random = SplitMix64(5);
         for example in &mut answers.examples {
             // Unequal: from 1 to 10, most of them low.
             let u = random.below(1000) as f64 / 1000.0;

@@ -2,10 +2,10 @@
 
 use kinglet::generate::AnswerSignals;
 use kinglet::generate::answer_signals::Signal;
+use kinglet::generate::sampler::SplitMix64;
 use kinglet::router::binomial::{cdf, mean_tail, upper_bound};
 use kinglet::router::curve::{Curve, Outcome, auroc};
 use kinglet::router::drift::kolmogorov_smirnov;
-use kinglet::router::examples::Random;
 use kinglet::router::isotonic::Isotonic;
 use kinglet::router::logistic::Logistic;
 use serde_json::Value;
@@ -46,7 +46,7 @@ fn bounds_are_scipys() {
 /// Means of numbers that are not only zeros and ones: the tail is at least as heavy as what is seen.
 #[test]
 fn the_bound_on_a_mean_is_not_too_sure() {
-    let mut random = Random(1);
+    let mut random = SplitMix64(1);
     let (n, p, runs) = (40, 0.3, 20_000);
     for level in [0.3, 0.1, 0.02] {
         let mut below = 0;

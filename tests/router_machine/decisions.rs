@@ -19,7 +19,7 @@ const CLOUD: &str = "It is Paris.";
 
 fn world(extra: Value) -> World {
     let mut world = World::new(vec![config(extra)]);
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     world.server = Box::new(move |_, _, _| answers(&mut random, CLOUD));
     world.at(0, 0, Event::Calibration { tau: 0.8, calibrated: true, drift: false });
     world
@@ -223,7 +223,7 @@ fn the_draft_survives_and_the_local_model_steps_in() {
 fn a_refused_token_closes_the_cloud_until_somebody_signs_in() {
     let mut world = world(json!({ "mode": "prefer-cloud" }));
     world.user = Box::new(|_, _| Some((1, Decision::Always)));
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let signed_in = world.now + 50_000;
     world.server = Box::new(move |_, _, now| {
         if now > signed_in {
@@ -247,7 +247,7 @@ fn an_abort_closes_everything_at_once() {
         let mut slow = engine(LOCAL, Some(0.1));
         slow.check = Some((1, 0.1));
         let mut world = world(json!({ "policy": { "early": 0.5 } }));
-        let mut random = Random(4);
+        let mut random = Random::new(4);
         world.server = Box::new(move |_, _, _| {
             let mut script = answers(&mut random, &"Paris, that is. ".repeat(20));
             script.steps.iter_mut().for_each(|(at, _)| *at *= 3);

@@ -35,7 +35,7 @@ fn want(heals: Heals, persists: bool, has_local: bool) -> Want {
 
 /// Returns whether the budget refused it.
 fn run(name: &'static str, heals: Heals, seed: u64) -> &'static str {
-    let mut random = Random(seed ^ name.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte)));
+    let mut random = Random::new(seed ^ name.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte)));
     let persists = random.below(2) == 0;
     let mode = ["auto", "prefer-cloud", "only-cloud"][random.below(3) as usize];
     let hold = random.below(4) == 0;
@@ -47,7 +47,7 @@ fn run(name: &'static str, heals: Heals, seed: u64) -> &'static str {
         "tab": format!("s{seed}"), "seed": random.next(), "mode": mode, "budget": { "usd": budget },
         "policy": { "hold": hold, "early": if early { json!(0.3) } else { json!(null) } },
     }))]);
-    let mut script = Random(random.next());
+    let mut script = Random::new(random.next());
     world.server = Box::new(move |_, attempt, now| {
         if attempt == 1 || persists {
             faulty(name, &mut script, now, &cloud_text(attempt))
@@ -144,7 +144,7 @@ fn every_fault_ends_as_the_table_says() {
 fn retry_after_is_kept_to() {
     for (name, header_ms) in [("429 with seconds", None), ("429 with a date", Some(5_000))] {
         let mut world = World::new(vec![config(json!({ "mode": "prefer-cloud" }))]);
-        let mut script = Random(3);
+        let mut script = Random::new(3);
         let mut times = Vec::new();
         let (send, moments) = std::sync::mpsc::channel();
         world.server = Box::new(move |_, attempt, now| {
@@ -171,7 +171,7 @@ fn an_open_breaker_lets_one_through_across_tabs() {
     let mut world = World::new(vec![tab("a"), tab("b")]);
     world.user = Box::new(|_, _| Some((1, Decision::Always)));
     let heals_at = world.now + 200_000;
-    let mut script = Random(5);
+    let mut script = Random::new(5);
     world.server = Box::new(move |_, _, now| {
         if now < heals_at { faulty("500", &mut script, now, "x") } else { answers(&mut script, "Paris is it.") }
     });
@@ -209,7 +209,7 @@ fn two_tabs_never_pass_one_cap() {
         };
         let mut world = World::new(vec![tab("a"), tab("b")]);
         world.user = Box::new(|_, _| Some((1, Decision::Always)));
-        let mut script = Random(seed);
+        let mut script = Random::new(seed);
         world.server = Box::new(move |_, _, now| match script.below(4) {
             0 => faulty("cut inside a token", &mut script, now, "A half of an answer."),
             // As expensive as it may get.

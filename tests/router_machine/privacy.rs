@@ -123,7 +123,7 @@ fn restored_at_every_split() {
 #[test]
 fn an_option_that_looks_like_a_card_stays_a_number() {
     let mut world = World::new(vec![config(json!({ "mode": "only-cloud" }))]);
-    let mut script = Random(1);
+    let mut script = Random::new(1);
     world.server = Box::new(move |_, _, _| answers(&mut script, "Yes."));
     let card = 4_111_111_111_111_111u64;
     let tool = json!({ "type": "function", "function": { "name": "f", "parameters": { "const": card } } });
@@ -286,7 +286,7 @@ const PII: [&str; 7] = [
 fn no_canary_leaves() {
     let mut outcomes = [0usize; 5];
     for seed in 0..10_000 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut below = |n: u64| random.below(n) as usize;
         let (secret, pii) = (SECRETS[below(8)], PII[below(7)]);
         // What is in it, besides a word that only consent lets out.
@@ -322,7 +322,7 @@ fn no_canary_leaves() {
         let consents = [None, Some(Decision::Deny), Some(Decision::Once), Some(Decision::Always)][below(4)];
         let mut world = World::new(vec![config(json!({ "mode": mode, "seed": seed, "net": { "consentMs": 5000 } }))]);
         world.user = Box::new(move |_, _| consents.map(|decision| (20, decision)));
-        let mut script = Random(seed);
+        let mut script = Random::new(seed);
         world.server = Box::new(move |_, _, _| {
             answers(&mut script, "Written to [EMAIL_1] [PHONE_1] [CARD_1] [IBAN_1] [IP_1] [MAC_1].")
         });

@@ -2,6 +2,7 @@
 //! of tabs share the store.
 
 use super::observer::Observer;
+use kinglet::generate::sampler::SplitMix64;
 use kinglet::router::consent::Decision;
 use kinglet::router::ledger::Ledger;
 use kinglet::router::machine::{Action, Event, LocalEnd, Machine, Preview, Request};
@@ -13,17 +14,18 @@ pub const URL: &str = "https://cloud.example/v1/chat/completions";
 /// 2026-01-01: Retry-After dates are written for it.
 pub const START: u64 = 1_767_225_600_000;
 
-/// SplitMix64.
-pub struct Random(pub u64);
+pub struct Random(SplitMix64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+    pub fn new(seed: u64) -> Self {
+        Self(SplitMix64(seed))
     }
 
+    pub fn next(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// By the remainder: what the seeds of the tests were found with.
     pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
