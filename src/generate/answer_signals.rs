@@ -130,7 +130,6 @@ const IMPOSSIBLE: f64 = -1000.0;
 #[derive(Clone, Debug)]
 pub struct SignalSum {
     tokens: usize,
-    scored: usize,
     logprob: f64,
     min_logprob: f64,
     max_logprob: f64,
@@ -150,7 +149,6 @@ impl Default for SignalSum {
     fn default() -> Self {
         Self {
             tokens: 0,
-            scored: 0,
             logprob: 0.0,
             min_logprob: f64::INFINITY,
             max_logprob: f64::NEG_INFINITY,
@@ -169,9 +167,8 @@ impl Default for SignalSum {
 impl SignalSum {
     pub fn push(&mut self, signals: Signals) {
         let logprob = f64::from(signals.logprob).max(IMPOSSIBLE);
+        self.recent[self.tokens % WINDOW] = logprob;
         self.tokens += 1;
-        self.recent[self.scored % WINDOW] = logprob;
-        self.scored += 1;
         self.logprob += logprob;
         self.min_logprob = self.min_logprob.min(logprob);
         self.max_logprob = self.max_logprob.max(logprob);
@@ -180,15 +177,10 @@ impl SignalSum {
         self.max_entropy = self.max_entropy.max(signals.entropy.into());
         self.margin += f64::from(signals.margin);
         self.histogram[((-logprob / DEEPEST).max(0.0).sqrt() * BINS as f64).min(BINS as f64 - 1.0) as usize] += 1;
-        if self.scored >= WINDOW {
+        if self.tokens >= WINDOW {
             // Summed afresh: a running difference would drift.
             self.lowest_window = self.lowest_window.min(self.recent.iter().sum::<f64>() / WINDOW as f64);
         }
-    }
-
-    /// A token that a grammar forced counts, but was no choice of the model.
-    pub fn push_forced(&mut self) {
-        self.tokens += 1;
     }
 
     /// Of the first token with text; later calls change nothing. `best`: the log-probabilities of its best tokens.
@@ -212,14 +204,11 @@ impl SignalSum {
         if self.tokens == 0 {
             return signals;
         }
-        signals.set(Signal::LogLength, (self.tokens as f64).ln());
+        let n = self.tokens as f64;
+        signals.set(Signal::LogLength, n.ln());
         if let Some(entropy) = self.first_token_entropy {
             signals.set(Signal::FirstTokenEntropy, entropy);
         }
-        if self.scored == 0 {
-            return signals;
-        }
-        let n = self.scored as f64;
         signals.set(Signal::MeanLogprob, self.logprob / n);
         signals.set(Signal::MinLogprob, self.min_logprob);
         for (signal, q) in [(Signal::Q05, 0.05), (Signal::Q10, 0.1), (Signal::Q20, 0.2), (Signal::Q50, 0.5)] {
@@ -229,14 +218,14 @@ impl SignalSum {
         signals.set(Signal::MeanEntropy, self.entropy / n);
         signals.set(Signal::MaxEntropy, self.max_entropy);
         signals.set(Signal::Margin, self.margin / n);
-        let short = self.scored < WINDOW;
+        let short = self.tokens < WINDOW;
         signals.set(Signal::LowestWindow, if short { self.logprob / n } else { self.lowest_window });
         signals
     }
 
     /// Within the width of a bin.
     fn quantile(&self, q: f64) -> f64 {
-        let wanted = q * self.scored as f64;
+        let wanted = q * self.tokens as f64;
         let mut seen = 0.0;
         // The last bin holds the least likely.
         for (bin, &count) in self.histogram.iter().enumerate().rev() {
@@ -320,10 +309,8 @@ mod tests {
         assert!((entropy - 20f64.ln()).abs() < 1e-6, "twenty alike, renormalised: {entropy}");
         let mut few = SignalSum::default();
         few.first_content(&[-0.1, -3.0], 0.5);
-        few.push_forced();
+        few.push(token(-1.0));
         assert_eq!(few.get().get(Signal::FirstTokenEntropy), Some(0.5));
-        assert_eq!(few.get().get(Signal::LogLength), Some(0.0));
-        assert_eq!(few.get().get(Signal::MeanLogprob), None, "no token was the model's choice");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! router in wasm, and their errors do not say what to change.
 
 use super::budget::{Budget, Price};
-use super::consent::{Decision, Destination};
+use super::consent::Destination;
 use super::machine::{LocalEnd, LocalFinish, Request};
 use super::policy::{Cloud, Config, Mode, Net, Policy};
 use super::privacy::{Context, Pii, Privacy};
@@ -219,16 +219,5 @@ impl LocalEnd {
             completion_tokens: all.count("completionTokens")?.unwrap_or_default(),
             features,
         })
-    }
-}
-
-impl Decision {
-    /// "once", "always"; anything else is a no.
-    pub fn from_name(name: &str) -> Self {
-        match name {
-            "once" => Decision::Once,
-            "always" => Decision::Always,
-            _ => Decision::Deny,
-        }
     }
 }

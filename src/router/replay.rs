@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The shares of the strong model's quality in a report.
-pub const QUALITIES: [(&str, f64); 3] = [("0.90", 0.9), ("0.95", 0.95), ("0.98", 0.98)];
+const QUALITIES: [(&str, f64); 3] = [("0.90", 0.9), ("0.95", 0.95), ("0.98", 0.98)];
 
 /// `auroc`, `apgr` and `escalated_for` rank by the logistic score before its isotonic correction: the correction is monotone,
 /// so the score refines p(ok)'s order and breaks its ties. What is kept is decided by p(ok).

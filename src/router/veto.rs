@@ -1,10 +1,8 @@
 //! What is wrong with a local answer whatever its confidence.
 
-use serde::Serialize;
 use serde_json::Value;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Veto {
     Empty,
     /// By length, where a whole answer was asked for.

@@ -287,17 +287,17 @@ impl Machine {
 
     /// The cloud is out of it: the local side takes over.
     pub(super) fn block(&mut self, now: u64, ask: &mut Ask, cause: Cause) {
-        self.leave_cloud(now, ask, "aborted");
+        self.leave_cloud(now, ask);
         ask.cloud.state = CloudState::Blocked(cause);
         self.conclude(now, ask);
     }
 
     /// Nothing of it stays: no socket, no hold, no place in the queue for the lock.
-    pub(super) fn leave_cloud(&mut self, now: u64, ask: &mut Ask, outcome: &str) {
+    pub(super) fn leave_cloud(&mut self, now: u64, ask: &mut Ask) {
         if ask.cloud.state == CloudState::Sending {
             let usage = ask.cloud.reader.as_ref().and_then(|reader| reader.usage);
             let bill = self.bill(usage.map(|u| Tokens { input: u.prompt_tokens, output: u.completion_tokens }));
-            self.end_attempt(now, ask, outcome.into(), bill, true);
+            self.end_attempt(now, ask, "aborted".into(), bill, true);
         }
         self.ops.retain(|op| *op != Op::Reserve { ask: ask.id });
         self.report(ask, Health::Unknown);

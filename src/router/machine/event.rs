@@ -229,12 +229,6 @@ pub enum Shown {
     },
 }
 
-impl Shown {
-    pub fn is_last(&self) -> bool {
-        matches!(self, Shown::Final { .. } | Shown::Failed { .. } | Shown::Aborted { .. })
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {

@@ -50,7 +50,7 @@ impl Machine {
     }
 
     /// Stage 3.
-    pub(super) fn local_done(&mut self, now: u64, ask: &mut Ask, end: LocalEnd) {
+    pub(super) fn local_done(&mut self, now: u64, ask: &mut Ask, mut end: LocalEnd) {
         if ask.local.state != LocalState::Running {
             return;
         }
@@ -59,7 +59,7 @@ impl Machine {
         ask.show_local(&end.text, &mut self.out);
         let record = &mut ask.record;
         record.p_ok = end.p_ok;
-        record.features = end.features.clone();
+        record.features = std::mem::take(&mut end.features);
         record.local_tokens = Tokens { input: end.prompt_tokens, output: end.completion_tokens };
         ask.local.end = end;
         if ask.cloud.wanted.is_none()
@@ -196,7 +196,7 @@ impl Machine {
         if ask.local.state == LocalState::Running {
             self.out.push(Action::StopLocal { ask: ask.id });
         }
-        self.leave_cloud(now, ask, "aborted");
+        self.leave_cloud(now, ask);
         self.close_record(now, ask);
         show(&mut self.out, ask.id, Shown::Aborted { record: Box::new(ask.record.clone()) });
         ask.over = true;

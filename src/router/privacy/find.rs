@@ -20,7 +20,7 @@ impl Kind {
     pub const ALL: [Kind; 8] =
         [Kind::Secret, Kind::Term, Kind::Email, Kind::Iban, Kind::Card, Kind::Mac, Kind::Ip, Kind::Phone];
 
-    /// In records.
+    /// In records, and in capitals in placeholders.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Secret => "secret",
@@ -31,20 +31,6 @@ impl Kind {
             Kind::Mac => "mac",
             Kind::Ip => "ip",
             Kind::Phone => "phone",
-        }
-    }
-
-    /// In placeholders.
-    pub fn label(self) -> &'static str {
-        match self {
-            Kind::Secret => "SECRET",
-            Kind::Term => "TERM",
-            Kind::Email => "EMAIL",
-            Kind::Iban => "IBAN",
-            Kind::Card => "CARD",
-            Kind::Mac => "MAC",
-            Kind::Ip => "IP",
-            Kind::Phone => "PHONE",
         }
     }
 }

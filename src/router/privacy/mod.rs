@@ -109,7 +109,7 @@ pub fn scan(destination: Destination, mut body: Value, privacy: &Privacy) -> Res
     let mut vault = Vault::default();
     let before = body.to_string();
     // Mostly there is none of them, and one search says so.
-    let words = Kind::ALL.iter().any(|kind| before.contains(&["[", kind.label(), "_"].concat()));
+    let words = Kind::ALL.iter().any(|kind| before.contains(&["[", &kind.name().to_ascii_uppercase(), "_"].concat()));
     clean(&mut body, true, privacy, &mut vault, &|name| words && before.contains(name))?;
     Ok(CleanScan { destination, body: body.to_string(), vault })
 }

@@ -63,7 +63,8 @@ impl Vault {
     fn placeholder(&mut self, kind: Kind, value: &str, taken: &impl Fn(&str) -> bool) -> &str {
         let at = self.entries.iter().position(|(_, known)| known == value).unwrap_or_else(|| {
             self.counts.add(kind);
-            let name = |n: usize| format!("[{}_{n}]", kind.label());
+            let label = kind.name().to_ascii_uppercase();
+            let name = |n: usize| format!("[{label}_{n}]");
             let used = |name: &String| self.entries.iter().any(|(known, _)| known == name) || taken(name);
             let free = (1..).map(name).find(|name| !used(name)).unwrap_or_default();
             self.entries.push((free, value.to_string()));
