@@ -3,7 +3,8 @@
 
 use super::budget::{Budget, Price};
 use super::consent::Destination;
-use super::machine::{LocalEnd, LocalFinish, Request};
+use super::machine::{LocalEnd, Request};
+use super::openai::Finish;
 use super::policy::{Cloud, Config, Mode, Net, Policy};
 use super::privacy::{Context, Pii, Privacy};
 use crate::{Error, Result};
@@ -204,8 +205,7 @@ impl LocalEnd {
     /// [`Error::BadRequest`] naming the field.
     pub fn from_json(value: &Value) -> Result<Self> {
         let all = Fields { of: value, path: "" };
-        let ends =
-            [("stop", LocalFinish::Stop), ("length", LocalFinish::Length), ("tool_calls", LocalFinish::ToolCalls)];
+        let ends = Finish::ALL.map(|finish| (finish.name(), finish));
         let mut features = all.map("features")?;
         // Whatever else stands there could be text.
         features.retain(|_, value| value.is_number());

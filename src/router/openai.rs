@@ -1,22 +1,30 @@
 //! OpenAI's chat completions as servers really speak them: what one event, or one whole answer, says.
 
 use super::fault::Fault;
+use super::record::Tokens;
 use serde_json::Value;
 
-/// How an answer of the cloud ended; nothing else counts as an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an answer ended; nothing else counts as an end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
+    #[default]
     Stop,
     Length,
     ToolCalls,
     ContentFilter,
 }
 
-/// Tokens that the server counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    pub prompt_tokens: u64,
-    pub completion_tokens: u64,
+impl Finish {
+    pub const ALL: [Finish; 4] = [Finish::Stop, Finish::Length, Finish::ToolCalls, Finish::ContentFilter];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+            Finish::ToolCalls => "tool_calls",
+            Finish::ContentFilter => "content_filter",
+        }
+    }
 }
 
 /// A piece of a tool call, or a whole one.
@@ -37,7 +45,8 @@ pub struct Chunk {
     pub tool_calls: Vec<ToolCall>,
     /// Err: a `finish_reason` unknown to us.
     pub finish: Option<Result<Finish, Fault>>,
-    pub usage: Option<Usage>,
+    /// Tokens that the server counted.
+    pub usage: Option<Tokens>,
 }
 
 impl Chunk {
@@ -103,18 +112,20 @@ fn tool_call(position: u64, call: &Value) -> ToolCall {
 
 /// The words of other servers for the same ends included.
 fn finish(reason: &str) -> Result<Finish, Fault> {
+    if let Some(finish) = Finish::ALL.into_iter().find(|finish| finish.name() == reason) {
+        return Ok(finish);
+    }
     Ok(match reason {
-        "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Finish::Stop,
-        "length" | "max_tokens" => Finish::Length,
-        "tool_calls" | "function_call" | "tool_use" => Finish::ToolCalls,
-        "content_filter" => Finish::ContentFilter,
+        "eos" | "eos_token" | "stop_sequence" | "end_turn" => Finish::Stop,
+        "max_tokens" => Finish::Length,
+        "function_call" | "tool_use" => Finish::ToolCalls,
         _ => return Err(Fault::BadFinish),
     })
 }
 
-fn usage(usage: &Value) -> Option<Usage> {
-    let prompt_tokens = usage["prompt_tokens"].as_u64()?;
-    Some(Usage { prompt_tokens, completion_tokens: usage["completion_tokens"].as_u64().unwrap_or(0) })
+fn usage(usage: &Value) -> Option<Tokens> {
+    let input = usage["prompt_tokens"].as_u64()?;
+    Some(Tokens { input, output: usage["completion_tokens"].as_u64().unwrap_or(0) })
 }
 
 /// The status that an error within a 200 stands for: its number, or what its words mean.

@@ -2,7 +2,8 @@
 //! (a stream, one JSON object, a web page), and however its bytes are cut.
 
 use super::fault::Fault;
-use super::openai::{self, Chunk, Finish, Parsed, ToolCall, Usage};
+use super::openai::{self, Chunk, Finish, Parsed, ToolCall};
+use super::record::Tokens;
 use super::sse::{EventStream, Message};
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub struct Reader {
     over: bool,
     ids: Ids,
     pub finish: Option<Finish>,
-    pub usage: Option<Usage>,
+    pub usage: Option<Tokens>,
     pub reasoning: String,
     pub tool_calls: Vec<ToolCall>,
 }

@@ -6,7 +6,8 @@ use super::world::{Engine, Net, Random, Script, URL, World, config, engine, requ
 use kinglet::ErrorCode;
 use kinglet::router::budget::{Budget, Spending};
 use kinglet::router::consent::{Consent, Decision, Destination, Grants};
-use kinglet::router::machine::{Event, LocalEnd, LocalFinish, Machine};
+use kinglet::router::machine::{Event, LocalEnd, Machine};
+use kinglet::router::openai::Finish;
 use kinglet::router::policy::{Config, Endpoint, check_token};
 use kinglet::router::privacy::{Privacy, scan};
 use kinglet::router::record::{Cause, Reason, Source};
@@ -78,7 +79,7 @@ fn structural_vetoes_want_the_cloud_in_prefer_local_too() {
         let world = asked(json!({ "mode": "prefer-local" }), question, engine);
         world.observer(0, 1).record().wanted_cloud
     };
-    let cut = |end: &mut LocalEnd| end.finish = LocalFinish::Length;
+    let cut = |end: &mut LocalEnd| end.finish = Finish::Length;
     let veto = |veto| Some(Reason::Veto(veto));
     assert_eq!(reason("", &|_| {}, json!({})), veto(Veto::Empty));
     assert_eq!(reason(LOCAL, &cut, json!({})), veto(Veto::Cut));

@@ -7,7 +7,8 @@ use super::scripts::{delta, event};
 use super::shell::{Ask, Attempt, CANARY, Local, SECRET, Shell, close};
 use super::world::request;
 use kinglet::router::consent::{Decision, Destination};
-use kinglet::router::machine::{Action, Event, LocalEnd, LocalFinish};
+use kinglet::router::machine::{Action, Event, LocalEnd};
+use kinglet::router::openai::Finish;
 use kinglet::router::policy::Mode;
 use kinglet::router::record::Source;
 use proptest::prelude::*;
@@ -154,7 +155,7 @@ impl Shell {
             }
         }
         let p_ok = (!arg.is_multiple_of(3)).then(|| f64::from(arg % 10) / 10.0);
-        let finish = if arg.is_multiple_of(5) { LocalFinish::Length } else { LocalFinish::Stop };
+        let finish = if arg.is_multiple_of(5) { Finish::Length } else { Finish::Stop };
         let end = LocalEnd { text: tail, p_ok, finish, ..LocalEnd::default() };
         self.step(
             tab,

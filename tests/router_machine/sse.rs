@@ -1,8 +1,9 @@
 //! Event streams at every split of their bytes, and what servers send instead of one.
 
 use kinglet::router::fault::Fault;
-use kinglet::router::openai::{Finish, Usage};
+use kinglet::router::openai::Finish;
 use kinglet::router::reader::{Item, Reader};
+use kinglet::router::record::Tokens;
 use kinglet::router::sse::EventStream;
 
 /// (name, data) of each event.
@@ -62,7 +63,7 @@ fn the_same_events_at_every_split() {
 struct Read {
     text: String,
     finish: Option<Finish>,
-    usage: Option<Usage>,
+    usage: Option<Tokens>,
     fault: Option<Fault>,
 }
 
@@ -89,7 +90,7 @@ fn every_kind_of_answer_at_every_split() {
     const HI: &str = r#"data: {"choices":[{"index":0,"delta":{"content":"hé"}}]}"#;
     const STOP: &str = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
     const USAGE: &str = r#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
-    let usage = Some(Usage { prompt_tokens: 3, completion_tokens: 2 });
+    let usage = Some(Tokens { input: 3, output: 2 });
     let good = |text: &str| Read { text: text.into(), finish: Some(Finish::Stop), ..Read::default() };
     let bad = |text: &str, fault| Read { text: text.into(), fault: Some(fault), ..Read::default() };
     let corpus: Vec<(String, Read)> = vec![

@@ -10,7 +10,6 @@ use super::super::sealed::SealedRequest;
 use super::ask::{Ask, CloudState, Held, LocalState};
 use super::event::{Action, Answer, Shown, tool_call};
 use super::{Machine, show};
-use crate::router::openai::Finish;
 
 /// The response of an attempt, and what its headers say.
 pub(super) struct Head {
@@ -155,7 +154,7 @@ impl Machine {
         let vault = ask.cloud.scan.as_ref().map(|scan| scan.vault().clone()).unwrap_or_default();
         let mut tool_calls = reader.tool_calls;
         tool_calls.iter_mut().for_each(|call| call.arguments = vault.restore(&call.arguments));
-        let usage = reader.usage.map(|usage| Tokens { input: usage.prompt_tokens, output: usage.completion_tokens });
+        let usage = reader.usage;
         let bill = self.bill(usage);
         let before = ask.record.cost;
         self.end_attempt(now, ask, "ok".into(), bill, open);
@@ -168,12 +167,7 @@ impl Machine {
         let answer = Answer {
             text,
             source: Source::Cloud,
-            finish: match reader.finish {
-                Some(Finish::Length) => "length",
-                Some(Finish::ToolCalls) => "tool_calls",
-                Some(Finish::ContentFilter) => "content_filter",
-                Some(Finish::Stop) | None => "stop",
-            },
+            finish: reader.finish.unwrap_or_default().name(),
             tool_calls: tool_calls.iter().map(tool_call).collect(),
             reasoning: vault.restore(&reader.reasoning),
             confidence: self.confidence(ask),
@@ -198,7 +192,7 @@ impl Machine {
         let usage = reader.and_then(|reader| reader.usage);
         let bill = match (reader, usage) {
             (None, _) if fault.is_free() => Bill::Nothing,
-            (_, usage) => self.bill(usage.map(|u| Tokens { input: u.prompt_tokens, output: u.completion_tokens })),
+            (_, usage) => self.bill(usage),
         };
         self.end_attempt(now, ask, fault.name(), bill, open);
 
@@ -296,7 +290,7 @@ impl Machine {
     pub(super) fn leave_cloud(&mut self, now: u64, ask: &mut Ask) {
         if ask.cloud.state == CloudState::Sending {
             let usage = ask.cloud.reader.as_ref().and_then(|reader| reader.usage);
-            let bill = self.bill(usage.map(|u| Tokens { input: u.prompt_tokens, output: u.completion_tokens }));
+            let bill = self.bill(usage);
             self.end_attempt(now, ask, "aborted".into(), bill, true);
         }
         self.ops.retain(|op| *op != Op::Reserve { ask: ask.id });

@@ -1,7 +1,7 @@
 //! What the machine is told and what it asks for.
 
 use super::super::consent::{Decision, Destination};
-use super::super::openai::ToolCall;
+use super::super::openai::{Finish, ToolCall};
 use super::super::policy::Mode;
 use super::super::privacy::Redactions;
 use super::super::record::{Cause, Reason, Record, Source, Tokens};
@@ -28,20 +28,12 @@ pub struct Request {
     pub pre: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LocalFinish {
-    #[default]
-    Stop,
-    Length,
-    ToolCalls,
-}
-
 /// The end of a local answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LocalEnd {
     /// What was held back until the end.
     pub text: String,
-    pub finish: LocalFinish,
+    pub finish: Finish,
     pub tool_calls: Vec<Value>,
     /// Calibrated confidence, where there is a calibration.
     pub p_ok: Option<f64>,
@@ -235,7 +227,7 @@ pub struct Answer {
     /// The text that is shown.
     pub text: String,
     pub source: Source,
-    /// "stop", "length", "tool_calls" or "content_filter".
+    /// [`Finish::name`].
     pub finish: &'static str,
     pub tool_calls: Vec<Value>,
     pub reasoning: String,

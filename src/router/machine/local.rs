@@ -1,10 +1,11 @@
 //! The local side: what the engine writes, whether it is good enough, and how an ask ends.
 
+use super::super::openai::Finish;
 use super::super::policy::Mode;
 use super::super::record::{Cause, Check, Reason, Source, Tokens};
 use super::super::veto::{Veto, veto};
 use super::ask::{Ask, CloudState, LocalState};
-use super::event::{Action, Answer, Confidence, Degraded, LocalEnd, LocalFinish, Shown};
+use super::event::{Action, Answer, Confidence, Degraded, LocalEnd, Shown};
 use super::{Machine, show};
 use serde_json::Value;
 
@@ -91,7 +92,7 @@ impl Machine {
         // Whoever sets a limit expects a cut.
         let limited =
             ["max_tokens", "max_completion_tokens"].iter().any(|key| params.get(*key).is_some_and(Value::is_u64));
-        let cut = end.finish == LocalFinish::Length && !limited;
+        let cut = end.finish == Finish::Length && !limited;
         let structural = if end.tool_calls.is_empty() {
             veto(&ask.local.text, cut, params.get("response_format").unwrap_or(&Value::Null))
         } else {
@@ -143,15 +144,10 @@ impl Machine {
         if let Some(price) = self.price() {
             ask.record.counterfactual = price.cost(usage.input, usage.output);
         }
-        let finish = match ask.local.end.finish {
-            LocalFinish::Stop => "stop",
-            LocalFinish::Length => "length",
-            LocalFinish::ToolCalls => "tool_calls",
-        };
         let answer = Answer {
             text,
             source: Source::Local,
-            finish,
+            finish: ask.local.end.finish.name(),
             tool_calls: std::mem::take(&mut ask.local.end.tool_calls),
             reasoning: String::new(),
             confidence: self.confidence(ask),

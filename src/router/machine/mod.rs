@@ -26,9 +26,7 @@ mod event;
 mod gate;
 mod local;
 
-pub use event::{
-    Action, Answer, AskId, Confidence, Degraded, Event, Explanation, LocalEnd, LocalFinish, Preview, Request, Shown,
-};
+pub use event::{Action, Answer, AskId, Confidence, Degraded, Event, Explanation, LocalEnd, Preview, Request, Shown};
 
 use super::consent::Grants;
 use super::ledger::{Ledger, Op};
