@@ -87,10 +87,11 @@ impl Answer {
 
     /// Chooses the next token from `logits`, `[vocab]`.
     pub fn push(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Token {
+        let wanted = self.options.top_logprobs.max(self.first_top());
         // Two for the margin.
-        let summary = summarize(logits, self.options.top_logprobs.max(self.first_top()).max(2));
+        let summary = summarize(logits, wanted.max(2));
         let id = self.sampler.choose(logits, &summary, &self.tokens, &self.options);
-        let best = summary.top.iter();
+        let best = summary.top.iter().take(wanted);
         let top_logprobs = best.map(|&(id, logit)| TokenLogprob { id, logprob: summary.logprob(logit) }).collect();
         self.accept(id, summary.signals(logits, id), top_logprobs, tokenizer)
     }
