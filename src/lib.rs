@@ -26,7 +26,7 @@ pub mod session;
 
 pub mod router;
 
-#[cfg(feature = "web")]
+#[cfg(any(feature = "web", feature = "router-web"))]
 pub mod api;
 
 pub use error::{Error, ErrorCode, Result};

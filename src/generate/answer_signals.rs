@@ -62,6 +62,11 @@ pub struct AnswerSignals([Option<f64>; SIGNALS]);
 impl AnswerSignals {
     pub const NONE: Self = Self([None; SIGNALS]);
 
+    /// `value`: of a name in [`SIGNAL_NAMES`]. What is not finite is not known.
+    pub fn by_name(value: impl Fn(&str) -> Option<f64>) -> Self {
+        Self(SIGNAL_NAMES.map(|name| value(name).filter(|value| value.is_finite())))
+    }
+
     pub fn get(&self, signal: Signal) -> Option<f64> {
         self.0[signal as usize]
     }

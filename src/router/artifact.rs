@@ -72,6 +72,11 @@ impl MadeFor {
         Self { model, template: hash([template]), sampler, signals: SIGNAL_VERSION, precision }
     }
 
+    /// None: not one of this version.
+    pub fn from_json(value: &Value) -> Option<Self> {
+        read::made_for(value).ok()?
+    }
+
     /// A name for all of it.
     pub fn key(&self) -> String {
         let Self { model, template, sampler, signals, precision } = self;

@@ -201,7 +201,7 @@ impl Request {
 }
 
 impl LocalEnd {
-    /// `{ text, finish, toolCalls, pOk, weakToolCall, features, promptTokens, completionTokens }`. Errors:
+    /// `{ text, finish, toolCalls, reasoning, pOk, weakToolCall, features, promptTokens, completionTokens }`. Errors:
     /// [`Error::BadRequest`] naming the field.
     pub fn from_json(value: &Value) -> Result<Self> {
         let all = Fields { of: value, path: "" };
@@ -213,6 +213,7 @@ impl LocalEnd {
             text: all.text("text")?.unwrap_or_default(),
             finish: all.one_of("finish", &ends)?.unwrap_or_default(),
             tool_calls: all.list("toolCalls")?,
+            reasoning: all.text("reasoning")?.unwrap_or_default(),
             p_ok: all.number("pOk")?,
             weak_tool_call: all.flag("weakToolCall")?,
             prompt_tokens: all.count("promptTokens")?.unwrap_or_default(),

@@ -10,6 +10,7 @@ pub mod drift;
 pub mod examples;
 pub mod feasibility;
 pub mod isotonic;
+pub mod judge;
 pub mod logistic;
 pub mod replay;
 

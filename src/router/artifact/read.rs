@@ -108,7 +108,7 @@ fn number(value: &Value, low: f64, high: f64) -> Option<f64> {
     value.as_f64().filter(|number| (low..=high).contains(number))
 }
 
-fn made_for(value: &Value) -> Found<Option<MadeFor>> {
+pub fn made_for(value: &Value) -> Found<Option<MadeFor>> {
     if value.is_null() {
         return Ok(None);
     }

@@ -35,6 +35,8 @@ pub struct LocalEnd {
     pub text: String,
     pub finish: Finish,
     pub tool_calls: Vec<Value>,
+    /// What a thinking model thought before.
+    pub reasoning: String,
     /// Calibrated confidence, where there is a calibration.
     pub p_ok: Option<f64>,
     pub weak_tool_call: bool,
@@ -251,6 +253,8 @@ pub struct Confidence {
 pub struct Degraded {
     pub wanted: Reason,
     pub blocked_by: Cause,
+    /// What a developer can do about it.
+    pub advice: &'static str,
 }
 
 /// A tool call in OpenAI's shape.

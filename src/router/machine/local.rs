@@ -2,7 +2,7 @@
 
 use super::super::openai::Finish;
 use super::super::policy::Mode;
-use super::super::record::{Cause, Check, Reason, Source, Tokens};
+use super::super::record::{Cause, Check, Reason, Record, Source, Tokens};
 use super::super::veto::{Veto, veto};
 use super::ask::{Ask, CloudState, LocalState};
 use super::event::{Action, Answer, Confidence, Degraded, LocalEnd, Shown};
@@ -60,6 +60,9 @@ impl Machine {
         ask.show_local(&end.text, &mut self.out);
         let record = &mut ask.record;
         record.p_ok = end.p_ok;
+        // What it was measured with, whatever is in force when the ask ends.
+        record.tau = end.p_ok.map(|_| self.calibration.tau);
+        record.calibrated = self.calibration.calibrated;
         record.features = std::mem::take(&mut end.features);
         record.local_tokens = Tokens { input: end.prompt_tokens, output: end.completion_tokens };
         ask.local.end = end;
@@ -139,7 +142,9 @@ impl Machine {
             ask.screen.show(ask.id, (Source::Local, 0), &text, false, "local", &mut self.out);
         }
         let blocked_by = ask.record.blocked_by;
-        let degraded = ask.cloud.wanted.zip(blocked_by).map(|(wanted, blocked_by)| Degraded { wanted, blocked_by });
+        let degraded =
+            |(wanted, blocked_by): (Reason, Cause)| Degraded { wanted, blocked_by, advice: blocked_by.advice() };
+        let degraded = ask.cloud.wanted.zip(blocked_by).map(degraded);
         let usage = ask.record.local_tokens;
         if let Some(price) = self.price() {
             ask.record.counterfactual = price.cost(usage.input, usage.output);
@@ -149,7 +154,7 @@ impl Machine {
             source: Source::Local,
             finish: ask.local.end.finish.name(),
             tool_calls: std::mem::take(&mut ask.local.end.tool_calls),
-            reasoning: String::new(),
+            reasoning: std::mem::take(&mut ask.local.end.reasoning),
             confidence: self.confidence(ask),
             degraded,
             usage,
@@ -159,8 +164,8 @@ impl Machine {
     }
 
     pub(super) fn confidence(&self, ask: &Ask) -> Confidence {
-        let p_ok = ask.record.p_ok;
-        Confidence { p_ok, tau: p_ok.map(|_| self.calibration.tau), calibrated: self.calibration.calibrated }
+        let Record { p_ok, tau, calibrated, .. } = ask.record;
+        Confidence { p_ok, tau, calibrated }
     }
 
     /// The one final answer.
@@ -201,8 +206,6 @@ impl Machine {
     fn close_record(&self, now: u64, ask: &mut Ask) {
         let record = &mut ask.record;
         record.wanted_cloud = ask.cloud.wanted;
-        record.tau = record.p_ok.map(|_| self.calibration.tau);
-        record.calibrated = self.calibration.calibrated;
         record.drift = self.calibration.drift;
         record.ms = now.saturating_sub(ask.started);
         record.saved_usd = (record.counterfactual as f64 - record.cost as f64) / 1e9;
