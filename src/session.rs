@@ -25,6 +25,8 @@ pub struct Session<B = CpuBackend> {
     tokenizer: Tokenizer,
     /// A template that does not compile spoils chat, not the model.
     template: Result<ChatTemplate>,
+    /// As the file has it.
+    template_text: String,
     info: Info,
     clock: Clock,
     wall_clock: WallClock,
@@ -49,6 +51,11 @@ struct Run {
     device_tokens: usize,
     started: f64,
     first_token: f64,
+}
+
+/// After how many tokens the signals so far are told: 1, 8, and twice as many each time from there.
+fn is_check(tokens: usize) -> bool {
+    tokens == 1 || (tokens >= 8 && tokens.is_power_of_two())
 }
 
 impl<B: Backend> Session<B> {
@@ -267,7 +274,13 @@ impl<B: Backend> Session<B> {
             self.stats.decode_ms = now - run.first_token;
         }
         let crate::generate::Token { id, text, reasoning, signals, top_logprobs, special } = token;
-        Ok(Step::Token { id, text, reasoning, signals, top_logprobs, special })
+        let so_far = is_check(run.answer.len()).then(|| Box::new(run.answer.signals()));
+        Ok(Step::Token { id, text, reasoning, signals, top_logprobs, special, so_far })
+    }
+
+    /// The chat template as the file has it; empty where it has none.
+    pub fn template_text(&self) -> &str {
+        &self.template_text
     }
 
     /// Ends the running request between two steps; the cache stays valid.

@@ -42,7 +42,7 @@ export function createChat(runner: Runner): Create<ChatRequest, ChatCompletion, 
     const { text, reasoning, ids, logprobs, finish } = await whole(runner, checked, options);
     const message = { role: "assistant", content: text, ...(reasoning && { reasoning_content: reasoning }), refusal: null } as const;
     const choice = { index: 0, message, logprobs: logprobs && { content: logprobs, refusal: null }, finish_reason: finish.reason, token_ids: ids } as const;
-    return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(finish.stats), signals: finish.signals } satisfies ChatCompletion;
+    return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(finish.stats), signals: finish.signals, made_for: finish.madeFor } satisfies ChatCompletion;
   }) as Create<ChatRequest, ChatCompletion, ChatCompletionChunk>;
 }
 
@@ -53,7 +53,7 @@ export function createCompletions(runner: Runner): Create<CompletionRequest, Com
     if (checked.stream) return streamed(runner, checked, head, textChunks, options);
     const { text, ids, logprobs, finish } = await whole(runner, checked, options);
     const reply = textChunks.piece(head, { text, ids, offset: 0, logprobs, reason: finish.reason });
-    return { ...reply, usage: usageOf(finish.stats), signals: finish.signals };
+    return { ...reply, usage: usageOf(finish.stats), signals: finish.signals, made_for: finish.madeFor };
   }) as Create<CompletionRequest, Completion, Completion>;
 }
 
@@ -129,13 +129,14 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
         for (const token of tokens) {
           ids.push(token.id);
           pending.push(token.id);
-          if (token.text === "" && !token.reasoning && !wantsLogprobs) continue;
-          push({ text: token.text, reasoning: token.reasoning, logprobs: token.logprobs ? [token.logprobs] : null, reason: null });
+          if (token.text === "" && !token.reasoning && !wantsLogprobs && !token.soFar) continue;
+          const signals = token.soFar && { signals: token.soFar };
+          push({ text: token.text, reasoning: token.reasoning, logprobs: token.logprobs ? [token.logprobs] : null, reason: null }, signals);
         }
       },
-      onEnd({ text: rest, reasoning, reason, stats, signals }) {
+      onEnd({ text: rest, reasoning, reason, stats, signals, madeFor }) {
         settled();
-        push({ text: rest, reasoning, logprobs: null, reason }, { signals });
+        push({ text: rest, reasoning, logprobs: null, reason }, { signals, made_for: madeFor });
         if (checked.includeUsage) stream.push(shape.usage(head, usageOf(stats)));
         stream.end();
       },

@@ -85,6 +85,12 @@ export class Loader {
     this.page.send({ type: "backend-changed", info: this.info, reason });
   }
 
+  /** The model's SHA-256, which was checked; empty where it is not known. */
+  get digest(): string {
+    const { parts } = this.message;
+    return (parts.length === 1 && parts[0]?.sha256) || "";
+  }
+
   /** What a source remembers says more than what comes back out of the wasm. */
   failure(e: unknown): ErrorData | undefined {
     return errorData(this.#sources.find((source) => source.failure)?.failure ?? e);

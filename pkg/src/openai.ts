@@ -128,6 +128,20 @@ export interface Signals {
   logLength?: number;
 }
 
+/** What an answer came of: a calibration speaks of answers of its own kind only. */
+export interface MadeFor {
+  /** SHA-256 of the model's file where it was checked (`sha256`), else empty. */
+  model: string;
+  /** A hash of the chat template. */
+  template: string;
+  /** The options that choose tokens. */
+  sampler: string;
+  /** The version of the signals. */
+  signals: number;
+  /** Of the backend: "cpu" or "webgpu". */
+  precision: string;
+}
+
 export type FinishReason = "stop" | "length";
 
 interface Reply {
@@ -152,6 +166,7 @@ export interface ChatCompletion extends Reply {
   ];
   usage: Usage;
   signals: Signals;
+  made_for: MadeFor;
 }
 
 export interface ChatCompletionChunk extends Reply {
@@ -165,8 +180,10 @@ export interface ChatCompletionChunk extends Reply {
     token_ids: number[];
   }[];
   usage?: Usage | null;
-  /** In the chunk with the finish_reason. */
+  /** In the chunk with the finish_reason; and, of the answer so far, after 1, 8, 16, 32, ... tokens. */
   signals?: Signals;
+  /** In the chunk with the finish_reason. */
+  made_for?: MadeFor;
 }
 
 export interface Completion extends Reply {
@@ -181,4 +198,5 @@ export interface Completion extends Reply {
   }[];
   usage?: Usage | null;
   signals?: Signals;
+  made_for?: MadeFor;
 }

@@ -2,7 +2,7 @@
 
 import type { ErrorData } from "./errors.js";
 import type { ModelReport } from "./inspect.js";
-import type { EngineEvent, EngineInfo, EngineOptions, FinishReason, MemoryUse, Progress, Signals, Stats, Testing, TokenLogprob } from "./types.js";
+import type { EngineEvent, EngineInfo, EngineOptions, FinishReason, MadeFor, MemoryUse, Progress, Signals, Stats, Testing, TokenLogprob } from "./types.js";
 
 /** One file of the model. */
 export type Part =
@@ -76,6 +76,8 @@ export interface Token {
   /** The token that ends the answer: never shown. */
   special: boolean;
   logprobs?: TokenLogprob;
+  /** Of the answer so far. */
+  soFar?: Signals;
 }
 
 export interface Finish {
@@ -84,6 +86,7 @@ export interface Finish {
   reason: FinishReason;
   stats: Stats;
   signals: Signals;
+  madeFor: MadeFor;
 }
 
 /** The answer to "inspect", unless it is "failed" or "crashed". */

@@ -13,6 +13,8 @@ interface EngineGlue {
   tokenize(text: string): Uint32Array;
   detokenize(ids: Uint32Array): string;
   token_bytes(id: number): Uint8Array;
+  /** A `MadeFor` of src/router/artifact.rs. */
+  made_for(options: string, model: string): unknown;
   info(): unknown;
   tuning(): unknown;
   memory(): unknown;

@@ -4,11 +4,11 @@ import { errorData, KingletError } from "./errors.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
 import type { Call, EngineRequest, FromWorker, Inspected, Part, Reply, ToWorker, Token } from "./protocol.js";
-import type { MemoryUse, Signals, Stats } from "./types.js";
+import type { MadeFor, MemoryUse, Signals, Stats } from "./types.js";
 
 type Step =
   | { type: "prefill" }
-  | { type: "token"; id: number; text: string; reasoning?: string; signals: { logprob: number }; topLogprobs: { id: number; logprob: number }[]; special: boolean }
+  | { type: "token"; id: number; text: string; reasoning?: string; signals: { logprob: number }; topLogprobs: { id: number; logprob: number }[]; special: boolean; soFar?: Signals }
   | { type: "done"; text: string; reasoning?: string; reason: "stop" | "length"; stats: Stats; signals: Signals };
 
 /** Tokens gather for so long before they are sent; the first goes at once. */
@@ -120,7 +120,8 @@ async function run(id: number, request: EngineRequest): Promise<void> {
       if (!step) continue;
       if (step.type === "done") {
         flush();
-        send({ type: "done", id, finish: step });
+        const madeFor = engine.made_for(JSON.stringify(request.options), loader.digest) as MadeFor;
+        send({ type: "done", id, finish: { ...step, madeFor } });
         break;
       }
       if (step.type === "token") running.tokens.push(token(step, request));
@@ -169,10 +170,10 @@ function flush(): boolean {
   return true;
 }
 
-function token({ id, text, reasoning, signals, topLogprobs, special }: Extract<Step, { type: "token" }>, request: EngineRequest): Token {
-  if (!request.options.logprobs || special) return { id, text, reasoning, special };
+function token({ id, text, reasoning, signals, topLogprobs, special, soFar }: Extract<Step, { type: "token" }>, request: EngineRequest): Token {
+  if (!request.options.logprobs || special) return { id, text, reasoning, special, soFar };
   const top_logprobs = topLogprobs.map(({ id, logprob }) => ({ ...spell(id), logprob }));
-  return { id, text, reasoning, special, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
+  return { id, text, reasoning, special, soFar, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
 }
 
 function spell(id: number): { token: string; bytes: number[] } {

@@ -5,6 +5,7 @@ use crate::backend::any::AnyBackend;
 use crate::backend::webgpu::WebGpuBackend;
 use crate::formats::Checkpoint;
 use crate::model::inspect::Question;
+use crate::router::artifact::MadeFor;
 use crate::session::{Request, Session};
 use crate::source::{JsSource, MemorySource, WebSource};
 use js_sys::Function;
@@ -120,6 +121,13 @@ impl Engine {
     /// See [`crate::text::Tokenizer::token_bytes`].
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
         self.session.tokenizer().token_bytes(id).to_vec()
+    }
+
+    /// What a calibration has to be made for to speak of an answer with `options` (of a [`JsRequest`], JSON). `model`: the
+    /// file's SHA-256, empty where it is not known.
+    pub fn made_for(&self, options: &str, model: &str) -> Result<JsValue, JsValue> {
+        let options = from_json(options)?;
+        Ok(to_js(&MadeFor::new(model, self.session.template_text(), &options, self.session.info().backend)))
     }
 
     pub fn info(&self) -> JsValue {

@@ -49,7 +49,9 @@ impl<B: Backend> Session<B> {
         weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
 
         let clock = options.clock;
+        let template_text = checkpoint.metadata.string("tokenizer.chat_template").ok().flatten().unwrap_or_default();
         Ok(Self {
+            template_text: template_text.into(),
             template: ChatTemplate::from_gguf(&checkpoint.metadata, &tokenizer),
             info: Info {
                 architecture: spec.architecture.clone(),

@@ -113,6 +113,9 @@ pub enum Step {
         signals: Signals,
         top_logprobs: Vec<TokenLogprob>,
         special: bool,
+        /// Of the answer so far, after 1, 8, 16, 32, ... tokens.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        so_far: Option<Box<AnswerSignals>>,
     },
     /// `text`: what was held back and is shown after all. `signals`: of the whole answer.
     Done {
