@@ -9,16 +9,34 @@ use wasm_bindgen_cli_support::Bindgen;
 use crate::setup;
 use crate::shell::{command, root, run, step};
 
-/// One binary per CPU level: directory under pkg/wasm, and Rust's flags. Without loop strength reduction the offsets of
-/// loads stay in the loads: prefill gains about 5 %.
-pub const LEVELS: [(&str, &str); 2] = [
-    ("simd", "-C target-feature=+simd128 -C llvm-args=-disable-lsr"),
-    ("relaxed", "-C target-feature=+simd128,+relaxed-simd -C llvm-args=-disable-lsr"),
+/// A browser binary: its directory under pkg/wasm, the crate's feature, cargo's profile and Rust's flags.
+pub struct Binary {
+    pub name: &'static str,
+    pub feature: &'static str,
+    pub profile: &'static str,
+    pub flags: &'static str,
+}
+
+/// The engine, for each level of a CPU. Without loop strength reduction the offsets of loads stay in the loads: prefill gains
+/// about 5 %.
+pub const LEVELS: [Binary; 2] = [
+    Binary {
+        name: "simd",
+        feature: "web",
+        profile: "web",
+        flags: "-C target-feature=+simd128 -C llvm-args=-disable-lsr",
+    },
+    Binary {
+        name: "relaxed",
+        feature: "web",
+        profile: "web",
+        flags: "-C target-feature=+simd128,+relaxed-simd -C llvm-args=-disable-lsr",
+    },
 ];
 
-/// The arguments of cargo that make a browser binary, whatever the subcommand.
-pub const WEB: [&str; 6] =
-    ["--no-default-features", "--features", "web", "--lib", "--target", "wasm32-unknown-unknown"];
+/// Only pages that route load it.
+pub const ROUTER: Binary =
+    Binary { name: "router", feature: "router-web", profile: "router", flags: "-C target-feature=+simd128" };
 
 pub fn everything() -> Result<()> {
     wasm_only()?;
@@ -39,20 +57,21 @@ pub fn everything() -> Result<()> {
 
 pub fn wasm_only() -> Result<()> {
     setup::wasm_target()?;
-    LEVELS.iter().try_for_each(|(level, flags)| wasm(level, flags))
+    LEVELS.iter().chain([&ROUTER]).try_for_each(wasm)
 }
 
-/// Builds and binds one binary into pkg/wasm/LEVEL. wasm-opt would undo the order that LLVM gave the kernels. Each level
-/// has a target directory of its own: in a shared one, the two would take turns to overwrite each other.
-fn wasm(level: &str, flags: &str) -> Result<()> {
-    step("Building", &format!("pkg/wasm/{level}"));
+/// Builds and binds one binary into pkg/wasm/NAME. wasm-opt would undo the order that LLVM gave the kernels. Each has a
+/// target directory of its own: in a shared one, they would take turns to overwrite each other.
+fn wasm(binary: &Binary) -> Result<()> {
+    let Binary { name, profile, .. } = binary;
+    step("Building", &format!("pkg/wasm/{name}"));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir));
-    let target = target.join(format!("wasm-{level}"));
-    run(web_cargo("build", flags).args(["--profile", "web", "--target-dir"]).arg(&target))?;
-    let built = target.join("wasm32-unknown-unknown/web/kinglet.wasm");
+    let target = target.join(format!("wasm-{name}"));
+    run(web_cargo("build", binary).args(["--profile", profile, "--target-dir"]).arg(&target))?;
+    let built = target.join("wasm32-unknown-unknown").join(profile).join("kinglet.wasm");
     let bytes = fs::read(&built).with_context(|| built.display().to_string())?;
 
-    let out = root().join("pkg/wasm").join(level);
+    let out = root().join("pkg/wasm").join(name);
     if out.exists() {
         fs::remove_dir_all(&out)?;
     }
@@ -66,8 +85,10 @@ fn wasm(level: &str, flags: &str) -> Result<()> {
         .generate(&out)
 }
 
-pub fn web_cargo(subcommand: &str, flags: &str) -> std::process::Command {
+pub fn web_cargo(subcommand: &str, binary: &Binary) -> std::process::Command {
     let mut cargo = command("cargo", ".");
-    cargo.arg(subcommand).args(WEB).env("RUSTFLAGS", flags).env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.args([subcommand, "--no-default-features", "--features", binary.feature, "--lib"]);
+    cargo.args(["--target", "wasm32-unknown-unknown"]);
+    cargo.env("RUSTFLAGS", binary.flags).env_remove("CARGO_ENCODED_RUSTFLAGS");
     cargo
 }

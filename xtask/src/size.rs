@@ -20,7 +20,7 @@ const MEASURE: &str = "for (const file of process.argv.slice(1)) {
 pub fn run() -> Result<()> {
     let package = root().join("pkg");
     let mut largest = 0;
-    for (level, _) in LEVELS {
+    for level in LEVELS.map(|level| level.name) {
         let mut files = vec![package.join("wasm").join(level).join("kinglet_bg.wasm")];
         files.extend(scripts(&package.join("dist"))?);
         println!("{level:<32} {:>10} {:>10}", "raw", "brotli");

@@ -36,10 +36,9 @@ pub fn run(soak: bool) -> Result<()> {
     suite.part("lint", |suite| {
         suite.watch(command("cargo", ".").args(CLIPPY).args(["--workspace", "--all-targets"]).args(DENY))
     });
-    suite.part("lint wasm", |suite| {
-        let (_, flags) = pack::LEVELS[pack::LEVELS.len() - 1];
-        suite.watch(pack::web_cargo("clippy", flags).arg("--quiet").args(DENY))
-    });
+    for binary in [&pack::LEVELS[1], &pack::ROUTER] {
+        suite.part("lint wasm", |suite| suite.watch(pack::web_cargo("clippy", binary).arg("--quiet").args(DENY)));
+    }
     suite.part("native", |suite| suite.watch(command("cargo", ".").args(["test", "--workspace", "--no-fail-fast"])));
     suite.part("pack", |_| pack::everything().map(|()| Vec::new()));
     suite.part("size", |_| size::run().map(|()| Vec::new()));
