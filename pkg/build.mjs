@@ -1,4 +1,4 @@
-// Builds dist/ from src/, after the crate's two binaries: wasm/{simd,relaxed}/{kinglet.js,kinglet_bg.wasm}, each made by
+// Builds dist/ from src/, after the crate's three binaries: wasm/{simd,relaxed,router}/{kinglet.js,kinglet_bg.wasm}, each made by
 // `wasm-bindgen --target web --out-name kinglet --omit-default-module-path`.
 import { build } from "esbuild";
 import { execFileSync } from "node:child_process";
@@ -9,7 +9,7 @@ import path from "node:path";
 const root = import.meta.dirname;
 const at = (...names) => path.join(root, ...names);
 
-for (const level of ["simd", "relaxed"]) {
+for (const level of ["simd", "relaxed", "router"]) {
   for (const file of ["kinglet.js", "kinglet_bg.wasm"]) {
     if (!fs.existsSync(at("wasm", level, file))) throw new Error(`wasm/${level}/${file} is missing; run cargo xtask pack, which builds it`);
   }
@@ -20,7 +20,7 @@ if (glue("simd") !== glue("relaxed")) throw new Error("wasm/simd and wasm/relaxe
 fs.rmSync(at("dist"), { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: ["src/index.ts", "src/worker.ts", "src/catalog.ts"],
+  entryPoints: { index: "src/index.ts", worker: "src/worker.ts", catalog: "src/catalog.ts", router: "src/router/index.ts" },
   outdir: "dist",
   bundle: true,
   minify: true,

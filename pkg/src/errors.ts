@@ -17,6 +17,7 @@ export type ErrorCode =
   | "CONTEXT_EXCEEDED"
   | "DOWNLOAD_FAILED"
   | "INTEGRITY"
+  | "NO_ANSWER"
   | "ABORTED"
   | "ENGINE_CRASHED"
   | "DISPOSED";
