@@ -69,6 +69,10 @@ fn refuses(text: &str) -> bool {
     let beginnings = [
         "i'm sorry, but i",
         "i am sorry, but i",
+        "i'm sorry, i ",
+        "i am sorry, i ",
+        "i don't know.",
+        "i do not know.",
         "sorry, but i can",
         "sorry, i can",
         "i cannot ",
@@ -80,7 +84,8 @@ fn refuses(text: &str) -> bool {
         "as an ai",
         "as a language model",
     ];
-    let means = ["can't", "cannot", "unable", "not able", "don't have", "do not have", "won't"];
+    let means =
+        ["can't", "cannot", "unable", "not able", "don't have", "do not have", "won't", "don't know", "do not know"];
     let eager = ["i cannot wait", "i can't wait"].iter().any(|words| start.starts_with(words));
     !eager && beginnings.iter().any(|words| start.starts_with(words)) && means.iter().any(|words| start.contains(words))
 }
@@ -98,6 +103,7 @@ mod tests {
         assert_eq!(veto(&format!("The cat sat. {}", "And then he said no. ".repeat(5)), true, &none), Some(Veto::Loop));
         assert_eq!(veto(&"很好".repeat(30), false, &none), Some(Veto::Loop));
         assert_eq!(veto("I’m sorry, but I can’t help with that.", false, &none), Some(Veto::Refusal));
+        assert_eq!(veto("I am sorry, I do not know. I am best at stories.", false, &none), Some(Veto::Refusal));
         let object = json!({ "type": "json_object" });
         assert_eq!(veto("Sure! {\"a\": 1}", false, &object), Some(Veto::NotJson));
         let schema = json!({ "type": "json_schema", "json_schema": { "schema": { "required": ["a", "b"] } } });
@@ -114,6 +120,7 @@ mod tests {
         for text in [
             "Paris.",
             "No, no, no, no!",
+            "I am sorry, I was late because the bus broke down.",
             "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16",
             "I cannot wait to tell you: the answer is 42.",
             "Row, row, row your boat, gently down the stream, merrily, merrily, merrily, merrily, life is but a dream.",

@@ -1,5 +1,6 @@
 // What lib/package.mjs puts into a test's page.
 import type * as Kinglet from "../../pkg/src/index.ts";
+import type * as Routing from "../../pkg/src/router/types.ts";
 
 declare global {
   const kinglet: typeof Kinglet;
@@ -14,6 +15,17 @@ declare global {
   }>;
   function greedy(engine: Kinglet.Engine, options?: object): Promise<Kinglet.Completion>;
   function collect<T>(stream: AsyncIterable<T>): Promise<T[]>;
+  /** Of lib/router.mjs. */
+  const engine: Kinglet.Engine;
+  var calibration: Record<string, any>;
+  function createRouter(options: Routing.RouterOptions): Promise<Routing.Router>;
+  function router(url: string, options?: Partial<Routing.RouterOptions>): Promise<Routing.Router>;
+  function question(content: string, more?: object): Routing.AskRequest & { stream?: false };
+  function unsure(more?: object): Routing.AskRequest & { stream?: false };
+  function follow(ask: Routing.Ask): Promise<{
+    events: { type: string; source?: string; [field: string]: any }[]; shown: string; answer?: Routing.Answer;
+    error?: { code: string; message: string; details: Record<string, any>; text?: string };
+  }>;
   /** Of adapters.spec.mjs. */
   function ids(engine: Kinglet.Engine, adapters?: { id: number; scale?: number }[]): Promise<number[]>;
   /** Of lib/gpu.mjs. */

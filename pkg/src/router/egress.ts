@@ -23,13 +23,16 @@ export async function diagnose(url: string, signal: AbortSignal): Promise<string
   if ((await permission()) === "denied") {
     return `the browser may not reach the local network from ${page}: allow "Local network access" (Chrome: the icon beside the address, Site settings) and reload`;
   }
+  const refused = `does not allow ${page}: set its CORS header Access-Control-Allow-Origin (Ollama: OLLAMA_ORIGINS=${page}; vLLM: --allowed-origins '["${page}"]'), with content-type and authorization among the allowed headers`;
+  const start = "start the server, and if the browser asks, allow the page to reach the local network (Safari blocks http from an https page)";
   try {
     // Without content or credentials; what comes back cannot be read, but that it comes says enough.
     await fetch(origin, { mode: "no-cors", credentials: "omit", referrerPolicy: "no-referrer", cache: "no-store", signal: AbortSignal.any([signal, AbortSignal.timeout(PROBE_MS)]) });
   } catch {
-    return `nothing answers at ${origin}: start the server, and if the browser asks, allow the page to reach the local network (Safari blocks http from an https page)`;
+    // An isolated page is told nothing of a server that does not allow it.
+    return globalThis.crossOriginIsolated ? `either nothing answers at ${origin}, or it ${refused}; ${start}` : `nothing answers at ${origin}: ${start}`;
   }
-  return `${origin} answers but does not allow ${page}: set its CORS header Access-Control-Allow-Origin (Ollama: OLLAMA_ORIGINS=${page}; vLLM: --allowed-origins '["${page}"]'), content-type and authorization among the allowed headers`;
+  return `${origin} answers but ${refused}`;
 }
 
 /** Chrome's prompt, where the browser has it. */
