@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-// The CPU backend alone: node benches/kernels/run.mjs [--formats Q4_0,Q8_0] [--node] [--features relaxed,plain] [--products]
+// The CPU backend alone: node benches/kernels/run.mjs [--formats Q4_0,Q8_0] [--node] [--features relaxed,plain] [--products] [--signals]
 //
 // Builds both flavours and times, on the shapes of SmolLM2-135M (512 columns in place of 576 for the K formats), decode
-// at position 128 and prefill of 128 tokens; with --products also each matrix shape. In Chromium (playwright-core of
+// at position 128 and prefill of 128 tokens; with --products also each matrix shape, with --signals instead what the
+// router's signals add to decoding, on the shapes of SmolLM2-135M and Qwen2.5-0.5B. In Chromium (playwright-core of
 // benches/web) by the clock; with --node in Node's V8 by processor time, which a busy machine disturbs less.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -34,7 +35,7 @@ function build(flavour) {
 }
 
 // Runs where the measurement is taken; `now` in milliseconds.
-async function measure({ binaries, formats, GGML, products }, now) {
+async function measure({ binaries, formats, GGML, products, signals }, now) {
   const best = (runs, f) => {
     let least = Infinity;
     for (let i = 0; i < runs; i++) {
@@ -49,6 +50,23 @@ async function measure({ binaries, formats, GGML, products }, now) {
     for (const [flavour, base64] of Object.entries(binaries)) {
       const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
       const wasm = (await WebAssembly.instantiate(bytes)).instance.exports;
+      if (signals) {
+        for (const [name, ...shape] of [['135M', 576, 1536, 9, 3, 30, 49152], ['0.5B', 896, 4864, 14, 2, 24, 151936]]) {
+          const vocab = shape.at(-1);
+          wasm.model(GGML[format], ...shape);
+          wasm.forward(128, 0);
+          wasm.logits(16, vocab);
+          // Interleaved: what disturbs one disturbs the others.
+          const least = { decode: Infinity, signals: Infinity, greedy: Infinity };
+          for (let i = 0; i < 24; i++) {
+            for (const [what, act] of [['decode', () => wasm.forward(1, 128 + i)], ['signals', () => wasm.signals(vocab)], ['greedy', () => wasm.greedy(vocab)]]) {
+              least[what] = Math.min(least[what], best(1, act));
+            }
+          }
+          rows.push({ format, flavour, name, vocab, decode: 1e3 * least.decode, signals: (1e3 * least.signals) / 16, greedy: (1e3 * least.greedy) / 16 });
+        }
+        continue;
+      }
       const hidden = format.endsWith('K') ? 512 : 576;
       const [heads, kvHeads, layers, ffn, vocab] = [hidden / 64, hidden === 576 ? 3 : 2, 30, 1536, 49152];
       const kv = kvHeads * 64;
@@ -73,7 +91,7 @@ async function measure({ binaries, formats, GGML, products }, now) {
   return rows;
 }
 
-const work = { binaries: Object.fromEntries(flavours.map((f) => [f, build(f)])), formats, GGML, products: process.argv.includes('--products') };
+const work = { binaries: Object.fromEntries(flavours.map((f) => [f, build(f)])), formats, GGML, products: process.argv.includes('--products'), signals: process.argv.includes('--signals') };
 let rows;
 if (inNode) {
   rows = await measure(work, () => {
@@ -96,5 +114,13 @@ if (inNode) {
   await browser.close();
 }
 const cell = (x, digits) => (Number.isNaN(x) ? '' : x.toFixed(digits)).padStart(9);
+if (work.signals) {
+  console.log('format flavour shape  vocabulary  us a token: decode   signals  greedy alone   signals/decode');
+  for (const r of rows) {
+    const cells = [r.decode, r.signals, r.greedy].map((x) => x.toFixed(1).padStart(10)).join(' ');
+    console.log(r.format.padEnd(7) + r.flavour.padEnd(8) + r.name.padEnd(7) + String(r.vocab).padStart(10) + '            ' + cells + ((100 * r.signals) / r.decode).toFixed(2).padStart(14) + ' %');
+  }
+  process.exit();
+}
 console.log('format flavour what        tok/s:  prefill   GMAC/s   decode     GB/s');
 for (const r of rows) console.log(r.format.padEnd(7) + r.flavour.padEnd(8) + r.what.padEnd(19) + cell(r.prefill, 0) + cell(r.gmacs, 1) + cell(r.decode, 1) + cell(r.gbs, 1));

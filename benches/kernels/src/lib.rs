@@ -9,6 +9,8 @@ use kinglet::backend::cpu::panel::Panel;
 use kinglet::backend::spec::*;
 use kinglet::backend::{Backend, HeadRows, LayerSlot, Slot};
 use kinglet::formats::Format;
+use kinglet::generate::SignalSum;
+use kinglet::generate::signals::summarize;
 use kinglet::model::decoder;
 use pollster::block_on;
 
@@ -157,4 +159,51 @@ pub extern "C" fn forward(tokens: usize, start: usize) {
         let ids: Vec<u32> = (0..tokens as u32).map(|i| (i * 31 + start as u32) % 1000).collect();
         decoder::forward(m.as_mut().expect("a model was made"), &ids, start, HeadRows::Last).expect("a valid batch");
     });
+}
+
+thread_local! {
+    static LOGITS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Logits of `tokens` answers' tokens, `[tokens, vocab]`: most far below the best, as a model's are.
+#[unsafe(no_mangle)]
+pub extern "C" fn logits(tokens: usize, vocab: usize) {
+    let mut state = 9u64;
+    let mut random = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    // The sum of uniform numbers is nearly normal.
+    let made = (0..tokens * vocab).map(|_| 6.0 * (random() + random() + random() + random() - 2.0)).collect();
+    LOGITS.with_borrow_mut(|logits| *logits = made);
+}
+
+/// All signals of each token: what a router costs while the model writes.
+#[unsafe(no_mangle)]
+pub extern "C" fn signals(vocab: usize) -> f64 {
+    LOGITS.with_borrow(|logits| {
+        let mut sum = SignalSum::default();
+        for logits in logits.chunks_exact(vocab) {
+            let summary = summarize(logits, 2);
+            sum.push(summary.signals(logits, summary.top[0].0));
+        }
+        sum.get().at(0).unwrap_or_default()
+    })
+}
+
+/// The best token of each: what a greedy answer needs anyway.
+#[unsafe(no_mangle)]
+pub extern "C" fn greedy(vocab: usize) -> f64 {
+    LOGITS.with_borrow(|logits| {
+        let best = |logits: &[f32]| {
+            let mut best = (0, f32::NEG_INFINITY);
+            for (i, &logit) in logits.iter().enumerate() {
+                if logit > best.1 {
+                    best = (i, logit);
+                }
+            }
+            best.0
+        };
+        logits.chunks_exact(vocab).map(|logits| best(logits) as f64).sum()
+    })
 }

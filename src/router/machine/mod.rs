@@ -1,14 +1,14 @@
 //! The deciding half of the router, without a clock, a socket or a store of its own: [`Machine::step`] is told what
 //! happened and says what is to be done.
 //!
-//! # What the shell does
+//! # What the shell (`pkg/src/router/shell.ts`) does
 //!
 //! ```text
 //! ask()/abort()  ->  Ask, Abort          Show                     ->  the events of ask(); the last ends it
 //! engine         ->  LocalToken, ...     StartLocal, StopLocal    ->  engine.chat.completions.create, its abort
 //! dialog         ->  Consent             AskConsent, StoreConsent ->  the preview; granted ones kept for Config.granted
 //! fetch          ->  Response, Body, ... Send, Cancel             ->  fetch with the token added, AbortController
-//! storage        ->  Ledger              LockLedger, StoreLedger  ->  navigator.locks around localStorage
+//! storage        ->  Ledger              LockLedger, StoreLedger  ->  navigator.locks around IndexedDB
 //! auth()         ->  TokenRefreshed      RefreshToken
 //! setTimeout     ->  Tick                deadline()               ->  one timer, set anew after each step
 //! ```
