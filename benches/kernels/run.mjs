@@ -51,11 +51,12 @@ async function measure({ binaries, formats, GGML, products, signals }, now) {
       const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
       const wasm = (await WebAssembly.instantiate(bytes)).instance.exports;
       if (signals) {
+        const TOKENS = 32;
         for (const [name, ...shape] of [['135M', 576, 1536, 9, 3, 30, 49152], ['0.5B', 896, 4864, 14, 2, 24, 151936]]) {
           const vocab = shape.at(-1);
           wasm.model(GGML[format], ...shape);
           wasm.forward(128, 0);
-          wasm.logits(16, vocab);
+          wasm.logits(TOKENS, vocab);
           // Interleaved: what disturbs one disturbs the others.
           const least = { decode: Infinity, signals: Infinity, greedy: Infinity };
           for (let i = 0; i < 24; i++) {
@@ -63,7 +64,7 @@ async function measure({ binaries, formats, GGML, products, signals }, now) {
               least[what] = Math.min(least[what], best(1, act));
             }
           }
-          rows.push({ format, flavour, name, vocab, decode: 1e3 * least.decode, signals: (1e3 * least.signals) / 16, greedy: (1e3 * least.greedy) / 16 });
+          rows.push({ format, flavour, name, vocab, decode: 1e3 * least.decode, signals: (1e3 * least.signals) / TOKENS, greedy: (1e3 * least.greedy) / TOKENS });
         }
         continue;
       }
