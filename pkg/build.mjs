@@ -18,16 +18,11 @@ for (const level of ["simd", "relaxed", "router"]) {
 const glue = (level) => fs.readFileSync(at("wasm", level, "kinglet.js"), "utf8").replace(/^ *\/\/.*$/gm, "");
 if (glue("simd") !== glue("relaxed")) throw new Error("wasm/simd and wasm/relaxed come from different sources; build both again");
 fs.rmSync(at("dist"), { recursive: true, force: true });
-await build({
-  absWorkingDir: root,
-  entryPoints: { index: "src/index.ts", worker: "src/worker.ts", catalog: "src/catalog.ts", router: "src/router/index.ts" },
-  outdir: "dist",
-  bundle: true,
-  minify: true,
-  format: "esm",
-  target: "es2022",
-  legalComments: "none",
-});
+const settings = { absWorkingDir: root, outdir: "dist", bundle: true, minify: true, format: "esm", target: "es2022", legalComments: "none" };
+// What pages import shares its modules (one KingletError), in chunks beside; the worker is one file.
+const pages = { index: "src/index.ts", catalog: "src/catalog.ts", router: "src/router/index.ts", "ai-sdk": "src/ai-sdk/index.ts", "prompt-api": "src/prompt-api/index.ts" };
+await build({ ...settings, entryPoints: pages, splitting: true, chunkNames: "shared-[hash]" });
+await build({ ...settings, entryPoints: { worker: "src/worker.ts" } });
 const tsc = createRequire(import.meta.url).resolve("typescript/package.json");
 execFileSync(process.execPath, [path.join(path.dirname(tsc), "bin/tsc"), "--emitDeclarationOnly"], { cwd: root, stdio: "inherit" });
 

@@ -41,13 +41,22 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// The package's own modules, with wasm-bindgen's glue in them: what a page loads from it, not counting the optional
-/// adapters in folders beside them.
+/// What a page loads that imports the engine alone: the package's front door, the worker, and the modules that they import.
 fn scripts(dist: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dist).with_context(|| format!("{} is missing: cargo xtask pack", dist.display()))?;
-    let mut scripts: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    scripts.retain(|path| path.extension().is_some_and(|extension| extension == "js"));
-    scripts.sort();
+    let mut scripts = vec![dist.join("index.js"), dist.join("worker.js")];
+    let mut at = 0;
+    while at < scripts.len() {
+        let missing = || format!("{} is missing: cargo xtask pack", scripts[at].display());
+        let text = fs::read_to_string(&scripts[at]).with_context(missing)?;
+        // As esbuild writes them.
+        for name in text.split("from\"./").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let script = dist.join(name);
+            if !scripts.contains(&script) {
+                scripts.push(script);
+            }
+        }
+        at += 1;
+    }
     Ok(scripts)
 }
 
