@@ -13,7 +13,10 @@ import { ROOT, serve } from "./lib/server.mjs";
 let browser;
 /** @type {Awaited<ReturnType<typeof serve>>} */
 let site;
-const IMPORTS = { kinglet: "/pkg/dist/index.js", "kinglet/router": "/pkg/dist/router.js", "kinglet/catalog": "/pkg/dist/catalog.js" };
+/** As the package's own `exports` say. */
+const { exports } = JSON.parse(readFileSync(join(PACKAGE, "package.json"), "utf8"));
+const modules = Object.entries(exports).filter(([name, entry]) => typeof entry === "object" && !name.includes("*"));
+const IMPORTS = Object.fromEntries(modules.map(([name, entry]) => [name.replace(/^\./, "kinglet"), entry.default.replace(/^\./, "/pkg")]));
 const PAGE = `<!doctype html><meta charset=utf-8><script type="importmap">${JSON.stringify({ imports: IMPORTS })}</script>`;
 
 before(async () => {

@@ -195,10 +195,11 @@ function languageModelClass(source: PromptApiSource) {
         stream: true,
         stream_options: { include_usage: true },
       };
-      for (;;) {
+      for (let forgot = false; ; forgot = true) {
         const reply: Reply = { text: "", calls: [], tokens: 0 };
         try {
           const chunks = (await this.model.chat.completions.create({ ...request, messages: turn.messages() } as never, { signal })) as AsyncIterable<Chunk>;
+          if (forgot) this.dispatchEvent(new Event("contextoverflow"));
           for await (const { choices, usage } of chunks) {
             const delta = choices[0]?.delta;
             if (usage) reply.tokens = usage.total_tokens;
@@ -211,7 +212,6 @@ function languageModelClass(source: PromptApiSource) {
         } catch (e) {
           // The oldest is forgotten; what nothing can be forgotten for is too long.
           if (!(e instanceof KingletError) || e.code !== "CONTEXT_EXCEEDED" || reply.text !== "" || !turn.forget()) throw e;
-          this.dispatchEvent(new Event("contextoverflow"));
         }
       }
     }
