@@ -11,6 +11,8 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const NODE: u32 = 20;
 const CHROMIUM: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 const FIREFOX: [&str; 2] = ["firefox-esr", "firefox"];
+/// Real servers that the router is tested with: `tests/servers/NAME.txt` lists the packages.
+const SERVERS: [&str; 2] = ["llama-cpp", "litellm"];
 /// Where Vulkan looks for drivers.
 const ICDS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
@@ -21,6 +23,9 @@ pub fn everything() -> Result<()> {
     }
     for browser in [browser()?, firefox()?] {
         step("Browser", &browser.display().to_string());
+    }
+    for server in SERVERS {
+        python(server)?;
     }
     vulkan()
 }
@@ -53,6 +58,30 @@ pub fn npm(dir: &str) -> Result<()> {
     run(command("npm", dir).args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).stdout(Stdio::null()))?;
     std::fs::create_dir_all(dir_path.join("node_modules"))?;
     Ok(std::fs::write(stamp, lock)?)
+}
+
+/// A Python environment in `target/servers/NAME`, unless what is installed is what the list says.
+fn python(name: &str) -> Result<()> {
+    let list_path = root().join(format!("tests/servers/{name}.txt"));
+    let list = std::fs::read(&list_path).with_context(|| list_path.display().to_string())?;
+    let dir = root().join("target/servers").join(name);
+    let stamp = dir.join("installed.txt");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == list) {
+        return Ok(());
+    }
+    let can_make = || output("python3", &["-c", "import ensurepip, venv"]).is_some();
+    if !can_make() && can_install() {
+        install(&["python3", "python3-venv"])?;
+    }
+    if !can_make() {
+        bail!("Python's venv is missing: run `sudo apt-get install python3 python3-venv`");
+    }
+    step("Installing", &format!("Python packages of tests/servers/{name}.txt"));
+    run(command("python3", ".").args(["-m", "venv", "--clear"]).arg(&dir))?;
+    // The lists are whole, and most modules are never imported.
+    let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile", "-r"];
+    run(command(&dir.join("bin/python").to_string_lossy(), ".").args(options).arg(&list_path))?;
+    Ok(std::fs::write(stamp, list)?)
 }
 
 fn node() -> Result<()> {

@@ -25,7 +25,6 @@ export async function createRouter(options: RouterOptions): Promise<Router> {
   if (unknown) throw badRequest(unknown, `is no option of a router; there are ${[...OPTIONS].join(", ")}`);
   checkLocal(options.local);
   const { calibration, mode, policy, privacy, budget, net, cloud } = options;
-  const auth = new Auth(cloud);
   const where = cloud && { ...cloud, url: resolveUrl(cloud.url, "cloud.url").href, auth: undefined, authHeader: undefined };
   const name = options.name ?? (where ? new URL(where.url).host : "local");
   const notice = (notice: RouterNotice) => options.onEvent?.(notice);
@@ -35,7 +34,8 @@ export async function createRouter(options: RouterOptions): Promise<Router> {
   const config = { tab: crypto.randomUUID(), seed, cloud: where, mode, policy, privacy, budget, net, granted: grants };
   const file = typeof calibration === "object" ? JSON.stringify(calibration) : calibration;
   const core = await openCore(config, file, options.wasmUrl);
-  return new LocalFirst(core, store, auth, grants, options, notice);
+  // It is the core that knows a provider's key.
+  return new LocalFirst(core, store, new Auth(cloud), grants, options, notice);
 }
 
 class LocalFirst implements Router {
