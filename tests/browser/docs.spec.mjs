@@ -40,6 +40,8 @@ for (const name of readdirSync(folder).filter((name) => name.endsWith(".md"))) {
   blocks.forEach(([, code], i) =>
     test(`${name}, block ${i + 1}`, async () => {
       const page = await browser.newPage();
+      // Chromium's own would have no model here.
+      await page.addInitScript(() => void delete (/** @type {any} */ (globalThis).LanguageModel));
       page.on("dialog", (dialog) => void dialog.accept());
       await page.route("https://ai.example.com/**", (route) => route.fulfill({ contentType: "text/event-stream", headers: { "Access-Control-Allow-Origin": "*" }, body: answer }));
       await page.goto(site.base + "/");

@@ -102,9 +102,10 @@ test("a context that is full forgets the oldest and says so; what cannot fit is 
     await session.prompt("Who are you?");
     const prompted = asked.splice(0);
     const refused = await failure(session.prompt("word ".repeat(2000)));
+    const told = overflows;
     asked.length = 0;
     await session.prompt("Hello");
-    return { prompted, overflows, refused, after: asked };
+    return { prompted, overflows: told, refused, after: asked };
   });
   const kept = found.prompted.at(-1) ?? [];
   assert.equal(kept[0], "You a", "what the system said stays");
