@@ -42,6 +42,9 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
 }
 
 function checkOptions(options: EngineOptions): void {
+  if (typeof Worker === "undefined" && typeof options.worker !== "function") {
+    throw new KingletError("BAD_REQUEST", "there is no Worker here: an engine runs in a browser. On a server import the package, and create the engine in the browser; in a service worker, create it in a page");
+  }
   const { backend = "auto", kvCache = "f16", contextLength } = options;
   if (!["auto", "webgpu", "cpu"].includes(backend)) throw badRequest("backend", 'must be "auto", "webgpu" or "cpu"');
   if (!["f16", "int8"].includes(kvCache)) throw badRequest("kvCache", 'must be "f16" or "int8"');

@@ -52,7 +52,8 @@ export function resolveModel(options: EngineOptions): Model {
 type Resolved = URL | Blob | Uint8Array | ReadableStream<Uint8Array>;
 
 function listFiles(model: EngineOptions["model"]): Resolved[] {
-  if (model === undefined || model === null) return [new URL("./default.gguf", import.meta.url)];
+  // Next.js makes a URL of it that is relative.
+  if (model === undefined || model === null) return [resolveUrl(new URL("./default.gguf", import.meta.url), "model")];
   if (model instanceof ReadableStream) return [model];
   if (Array.isArray(model)) {
     if (model.length === 0) throw badRequest("model", "is an empty list; give the parts of the split file in order");

@@ -42,7 +42,7 @@ let loading: Promise<unknown> | undefined;
 
 /** Once for all routers of the page; after a failure anew. */
 async function load(url: string | URL | undefined): Promise<void> {
-  const address = url === undefined ? new URL("../wasm/router/kinglet_bg.wasm", import.meta.url) : resolveUrl(url, "wasmUrl");
+  const address = resolveUrl(url ?? new URL("../wasm/router/kinglet_bg.wasm", import.meta.url), "wasmUrl");
   loading ??= fetchBinary(address).then((module_or_path) => init({ module_or_path }));
   try {
     await loading;

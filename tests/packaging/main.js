@@ -1,0 +1,3 @@
+import { answer } from "./app.js";
+
+document.querySelector("p").textContent = await answer().catch((e) => `failed: ${e.code} ${e.message}`);
