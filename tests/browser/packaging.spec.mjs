@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, launchFirefox } from "./lib/browser.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
+import { launchWebKit } from "./lib/webkit.mjs";
 
 const PROJECTS = join(ROOT, "tests/packaging");
 const BUILT = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "packaging");
@@ -86,7 +87,7 @@ for (const [builder, script] of [["Turbopack", "build"], ["webpack", "build:webp
   });
 }
 
-test("a folder without a bundler answers, in Chromium and in Firefox", async () => {
+test("a folder without a bundler answers, in Chromium, in Firefox and in WebKit", async () => {
   const folder = install("static");
   const inChromium = await says(folder, "'nonce-static'");
   assert.match(inChromium.text, ANSWER, inChromium.problems.join("\n"));
@@ -96,6 +97,17 @@ test("a folder without a bundler answers, in Chromium and in Firefox", async () 
     assert.match(inFirefox.text, ANSWER, inFirefox.problems.join("\n"));
   } finally {
     await firefox.close();
+  }
+  const webkit = await launchWebKit();
+  const site = await serve({ "/": `${folder}/` }, (_, response) => void response.setHeader("Content-Security-Policy", POLICY.replace("SCRIPTS", "'nonce-static'")));
+  try {
+    await webkit.goto(site.base + "/");
+    const shown = () => webkit.evaluate('document.querySelector("p").textContent');
+    for (let i = 0; i < 300 && !(await shown()); i++) await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.match(await shown(), ANSWER, webkit.version);
+  } finally {
+    await webkit.close();
+    site.close();
   }
 });
 

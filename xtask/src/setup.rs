@@ -103,6 +103,17 @@ pub fn firefox() -> Result<PathBuf> {
     program("FIREFOX", &FIREFOX, "firefox-esr")
 }
 
+/// The third engine of browsers, for the CPU's path: Debian's WebKit with its driver, and a display that nobody sees.
+pub fn webkit() -> Result<()> {
+    if on_path(&["WebKitWebDriver"]).is_some() && on_path(&["xvfb-run"]).is_some() {
+        return Ok(());
+    }
+    if !can_install() {
+        bail!("no WebKit found: run `sudo apt-get install webkit2gtk-driver xvfb`");
+    }
+    install(&["webkit2gtk-driver", "xvfb", "xauth"])
+}
+
 /// A Vulkan driver that plays a GPU, for machines without one. Where it cannot be installed, tests of the GPU say so.
 pub fn vulkan() -> Result<()> {
     let linux = cfg!(target_os = "linux");

@@ -30,6 +30,7 @@ pub fn run(soak: bool) -> Result<()> {
     setup::everything()?;
     let chromium = setup::browser()?;
     let firefox = setup::firefox()?;
+    setup::webkit()?;
     let mut suite = Suite { soak, ..Suite::default() };
 
     suite.part("format", |suite| suite.watch(command("cargo", ".").args(["fmt", "--all", "--check"])));
