@@ -20,7 +20,7 @@ if (glue("simd") !== glue("relaxed")) throw new Error("wasm/simd and wasm/relaxe
 fs.rmSync(at("dist"), { recursive: true, force: true });
 const settings = { absWorkingDir: root, outdir: "dist", bundle: true, minify: true, format: "esm", target: "es2022", legalComments: "none" };
 // What pages import shares its modules (one KingletError), in chunks beside; the worker is one file.
-const pages = { index: "src/index.ts", catalog: "src/catalog.ts", router: "src/router/index.ts", "ai-sdk": "src/ai-sdk/index.ts", "prompt-api": "src/prompt-api/index.ts" };
+const pages = { index: "src/index.ts", catalog: "src/catalog.ts", router: "src/router/index.ts", "ai-sdk": "src/ai-sdk/index.ts", "prompt-api": "src/prompt-api/index.ts", shared: "src/shared/index.ts" };
 await build({ ...settings, entryPoints: pages, splitting: true, chunkNames: "shared-[hash]" });
 await build({ ...settings, entryPoints: { worker: "src/worker.ts" } });
 const tsc = createRequire(import.meta.url).resolve("typescript/package.json");

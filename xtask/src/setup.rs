@@ -24,6 +24,7 @@ pub fn everything() -> Result<()> {
     for browser in [browser()?, firefox()?] {
         step("Browser", &browser.display().to_string());
     }
+    webkit()?;
     for server in SERVERS {
         python(server)?;
     }

@@ -24,7 +24,7 @@ export async function launchWebKit() {
   const port = await freePort();
   const driver = spawn("xvfb-run", ["--auto-servernum", "WebKitWebDriver", `--port=${port}`], { stdio: "ignore", detached: true });
   const base = `http://127.0.0.1:${port}`;
-  const call = async (/** @type {string} */ method, /** @type {string} */ path, /** @type {object} [*/ body) => {
+  const call = async (/** @type {string} */ method, /** @type {string} */ path, body = /** @type {object | undefined} */ (undefined)) => {
     const response = await fetch(base + path, { method, body: body && JSON.stringify(body) });
     const { value } = /** @type {any} */ (await response.json());
     if (!response.ok) throw new Error(`WebDriver, ${method} ${path}: ${value.error}: ${value.message}`);

@@ -1,0 +1,137 @@
+// One engine for several tabs, in Chromium: who holds it, and what happens when that tab closes.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launchWithProfile } from "./lib/browser.mjs";
+import { openPackage } from "./lib/package.mjs";
+
+/** @type {Awaited<ReturnType<typeof openPackage>>} */
+let at;
+before(async () => void (at = await openPackage(() => launchWithProfile())));
+after(() => at.close());
+
+/** A tab that shares the engine of this name. */
+async function tab(/** @type {string} */ name) {
+  const page = await at.page.context().newPage();
+  await page.goto(at.site.base + "/");
+  await page.evaluate(async (name) => {
+    const { createSharedEngine } = await import(/** @type {string} */ ("/pkg/dist/shared.js"));
+    const { KingletError } = await import(/** @type {string} */ ("/pkg/dist/index.js"));
+    Object.assign(globalThis, {
+      shared: await createSharedEngine({ name, backend: "cpu" }),
+      /** What a promise rejects with. */
+      async problem(/** @type {Promise<unknown>} */ promise) {
+        return promise.then(() => "nothing failed", (e) => ({ known: e instanceof KingletError, code: e.code, message: e.message, text: e.text }));
+      },
+    });
+  }, name);
+  return page;
+}
+
+/** Asks in a tab. */
+const ask = (/** @type {import("playwright-core").Page} */ page, /** @type {string} */ content, more = {}) => page.evaluate(async ({ content, more }) => {
+  const { shared } = /** @type {any} */ (globalThis);
+  const reply = await shared.chat.completions.create({ messages: [{ role: "user", content }], temperature: 0, ...more });
+  return reply.choices[0].message.content;
+}, { content, more });
+
+test("three tabs have one worker, and all are answered", async () => {
+  const tabs = [await tab("three"), await tab("three"), await tab("three")];
+  const answers = await Promise.all(tabs.map((page) => ask(page, "Who are you?")));
+  for (const answer of answers) assert.match(answer, /^I am Kinglet/);
+  assert.deepEqual(tabs.map((page) => page.workers().length), [1, 0, 0]);
+  const found = await tabs[2].evaluate(async () => {
+    const { shared, problem } = /** @type {any} */ (globalThis);
+    const ids = await shared.tokenize("Hello");
+    const memory = await shared.memory();
+    const raw = await shared.completions.create({ prompt: "Once upon a time", max_tokens: 5, temperature: 0 });
+    return { ids, text: await shared.detokenize(ids), weights: memory.weights, raw: raw.choices[0].text, stats: shared.stats(), info: shared.info, bad: await problem(shared.chat.completions.create({ messages: [] })), adapter: await problem(shared.loadAdapter()) };
+  });
+  assert.equal(found.text, "Hello");
+  assert.ok(found.weights > 1e6 && found.raw.length > 0 && found.info.parameters > 1e6);
+  assert.equal(found.stats.completionTokens, 5);
+  assert.deepEqual([found.bad.known, found.bad.code], [true, "BAD_REQUEST"]);
+  assert.match(found.bad.message, /messages must be/);
+  assert.match(found.adapter.message, /not for a shared engine/);
+  for (const page of tabs) await page.close();
+});
+
+for (const temperature of [0, 1]) {
+  const how = temperature === 0 ? "greedy" : "sampled";
+  const options = { temperature };
+  test(`an answer goes on in the next tab when the tab with the engine closes (${how})`, async () => {
+    const [first, second, third] = [await tab(`close ${how}`), await tab(`close ${how}`), await tab(`close ${how}`)];
+    const answering = second.evaluate(async (options) => {
+      const { shared } = /** @type {any} */ (globalThis);
+      const stream = await shared.chat.completions.create({ messages: [{ role: "user", content: "Tell me a story." }], ignore_eos: true, max_tokens: 300, stream: true, ...options });
+      let text = "";
+      let pieces = 0;
+      let reason;
+      for await (const chunk of stream) {
+        text += chunk.choices[0]?.delta.content ?? "";
+        reason = chunk.choices[0]?.finish_reason ?? reason;
+        if (++pieces === 20) Object.assign(globalThis, { halfway: true });
+      }
+      return { text, reason, pieces };
+    }, options);
+    const whole = third.evaluate(async () => {
+      const { shared } = /** @type {any} */ (globalThis);
+      return (await shared.chat.completions.create({ messages: [{ role: "user", content: "Who are you?" }], temperature: 0 })).choices[0].message.content;
+    });
+    await second.waitForFunction(() => /** @type {any} */ (globalThis).halfway);
+    await first.close();
+    const { text, reason, pieces } = await answering;
+    assert.equal(reason, "length");
+    assert.ok(pieces >= 250 && pieces <= 320, `${pieces} pieces`);
+    assert.match(await whole, /^I am Kinglet/);
+    assert.equal(second.workers().length + third.workers().length, 1);
+    if (options.temperature === 0) {
+      const undisturbed = await ask(third, "Tell me a story.", { ignore_eos: true, max_tokens: 300 });
+      assert.equal(text, undisturbed);
+    }
+    await second.close();
+    await third.close();
+  });
+}
+
+test("an abort in one tab ends its answer alone; disposing hands the engine on", async () => {
+  const [first, second] = [await tab("abort"), await tab("abort")];
+  const aborted = await second.evaluate(async () => {
+    const { shared, problem } = /** @type {any} */ (globalThis);
+    const controller = new AbortController();
+    const long = { messages: [{ role: "user", content: "Tell me a story." }], ignore_eos: true, max_tokens: 400 };
+    const whole = problem(shared.chat.completions.create(long, { signal: controller.signal }));
+    setTimeout(() => controller.abort(), 30);
+    const end = await whole;
+    let pieces = 0;
+    for await (const chunk of await shared.chat.completions.create({ ...long, stream: true })) if (chunk && ++pieces === 5) break;
+    const started = performance.now();
+    const { choices } = await shared.chat.completions.create({ messages: [{ role: "user", content: "Who are you?" }], temperature: 0 });
+    return { end, text: choices[0].message.content, ms: performance.now() - started };
+  });
+  assert.equal(aborted.end.code, "ABORTED");
+  assert.match(aborted.text, /^I am Kinglet/);
+  const disposed = await first.evaluate(async () => {
+    const { shared, problem } = /** @type {any} */ (globalThis);
+    await shared.dispose();
+    return problem(shared.tokenize("x"));
+  });
+  assert.equal(disposed.code, "DISPOSED");
+  assert.match(await ask(second, "Who are you?"), /^I am Kinglet/);
+  assert.deepEqual([first.workers().length, second.workers().length], [0, 1]);
+  await first.close();
+  await second.close();
+});
+
+test("a tab that cannot load the model says so, and the next one tries", async () => {
+  const page = await at.page.context().newPage();
+  await page.goto(at.site.base + "/");
+  const error = await page.evaluate(async () => {
+    const { createSharedEngine } = await import(/** @type {string} */ ("/pkg/dist/shared.js"));
+    return createSharedEngine({ name: "missing", model: "/nowhere.gguf" }).then(() => "loaded", (/** @type {any} */ e) => [e.code, e.message]);
+  });
+  assert.equal(error[0], "DOWNLOAD_FAILED");
+  const next = await tab("missing");
+  assert.match(await ask(next, "Who are you?"), /^I am Kinglet/);
+  await page.close();
+  await next.close();
+});
