@@ -144,3 +144,34 @@ fn events_delivered_twice_count_once_where_they_are_numbered() {
     assert_eq!(text(event(1, "a") + &event(1, "ha") + &event(1, "ha")), "ahaha");
     assert_eq!(text(unnumbered("ha") + &unnumbered("ha")), "haha");
 }
+
+#[test]
+fn streams_of_real_servers() {
+    const LLAMA_CPP: &str = include_str!("../fixtures/sse/llama-cpp.sse");
+    const LLAMA_CPP_PYTHON: &str = include_str!("../fixtures/sse/llama-cpp-python.sse");
+    const LITELLM: &str = include_str!("../fixtures/sse/litellm.sse");
+    const LITELLM_ERROR: &str = include_str!("../fixtures/sse/litellm-error.sse");
+    let bird =
+        |usage| Read { text: "Once upon a time, there".into(), finish: Some(Finish::Length), usage, fault: None };
+    let corpus = [
+        (LLAMA_CPP, bird(Some(Tokens { input: 16, output: 6 }))),
+        (LLAMA_CPP_PYTHON, bird(None)),
+        (
+            LITELLM,
+            Read {
+                text: "Paris is the capital of France – naïvely said 🗼.".into(),
+                finish: Some(Finish::Stop),
+                usage: Some(Tokens { input: 15, output: 15 }),
+                fault: None,
+            },
+        ),
+        (LITELLM_ERROR, Read { text: "Attempt 1 at ".into(), fault: Some(Fault::Http(500)), ..Read::default() }),
+    ];
+    for (stream, expected) in &corpus {
+        let bytes = stream.as_bytes();
+        assert_eq!(read(Some("text/event-stream"), &[bytes], false), *expected);
+        for at in 0..=bytes.len() {
+            assert_eq!(read(None, &[&bytes[..at], &bytes[at..]], false), *expected, "at {at}");
+        }
+    }
+}
