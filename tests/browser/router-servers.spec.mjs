@@ -114,6 +114,46 @@ describe("llama.cpp's server", () => {
   });
 });
 
+describe("a page on the internet and a server on the user's machine", () => {
+  /** @type {Awaited<ReturnType<typeof startLlamaCpp>>} */
+  let server;
+  before(async () => void (server = await startLlamaCpp(join(ROOT, "models/kinglet-tiny.gguf"), 256)));
+  after(() => server.close());
+
+  /** What a page behind https hears, where the user has said this to Chrome's prompt. */
+  async function ask(/** @type {string} */ setting) {
+    const browser = /** @type {import("playwright-core").Browser} */ (it.page.context().browser());
+    const page = await browser.newPage();
+    await page.route("https://page.example/**", async (route) => {
+      const { pathname } = new URL(route.request().url());
+      if (pathname === "/") return route.fulfill({ contentType: "text/html", body: "<!doctype html><title>page</title>" });
+      const response = await fetch(it.site.base + pathname);
+      await route.fulfill({ status: response.status, contentType: response.headers.get("content-type") ?? "", body: Buffer.from(await response.arrayBuffer()) });
+    });
+    await page.goto("https://page.example/");
+    const session = await browser.newBrowserCDPSession();
+    const { targetInfos } = await session.send("Target.getTargets");
+    const { browserContextId } = targetInfos.find(({ url }) => url === "https://page.example/") ?? {};
+    const permission = { name: "loopback-network" };
+    await session.send("Browser.setPermission", { permission, setting: /** @type {any} */ (setting), origin: "https://page.example", browserContextId });
+    const heard = await page.evaluate(async (url) => {
+      const { createRouter } = await import(/** @type {string} */ ("/pkg/dist/router.js"));
+      const router = await createRouter({ cloud: { url, model: "kinglet-tiny", maxTokens: 8 }, mode: "only-cloud", net: { backoffMs: 10 }, consent: () => "once" });
+      return router.ask({ messages: [{ role: "user", content: "Tell me a story" }], temperature: 0 }).answer.then(({ text }) => text, ({ message }) => message);
+    }, server.url);
+    await page.close();
+    return heard;
+  }
+
+  test("it answers where the user lets the page reach the local network", async () => {
+    assert.match(await ask("granted"), /^Once upon a time/);
+  });
+
+  test("an error says what to do where the user does not", async () => {
+    assert.match(await ask("denied"), /may not reach the local network from https:\/\/page.example: allow "Local network access"/);
+  });
+});
+
 describe("LiteLLM's proxy", () => {
   /** @type {Awaited<ReturnType<typeof startLiteLlm>>} */
   let server;

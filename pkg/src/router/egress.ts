@@ -20,7 +20,7 @@ export async function diagnose(url: string, signal: AbortSignal): Promise<string
   if (globalThis.location?.protocol === "https:" && protocol === "http:" && !isLoopback(hostname)) {
     return `the page is https and ${origin} is not: browsers block that; serve it over https`;
   }
-  if ((await permission()) === "denied") {
+  if (await isDenied(isLoopback(hostname) ? "loopback-network" : "local-network")) {
     return `the browser may not reach the local network from ${page}: allow "Local network access" (Chrome: the icon beside the address, Site settings) and reload`;
   }
   const refused = `does not allow ${page}: set its CORS header Access-Control-Allow-Origin (Ollama: OLLAMA_ORIGINS=${page}; vLLM: --allowed-origins '["${page}"]'), with content-type and authorization among the allowed headers`;
@@ -35,13 +35,10 @@ export async function diagnose(url: string, signal: AbortSignal): Promise<string
   return `${origin} answers but ${refused}`;
 }
 
-/** Chrome's prompt, where the browser has it. */
-async function permission(): Promise<PermissionState | undefined> {
-  try {
-    return (await navigator.permissions.query({ name: "local-network-access" as PermissionName })).state;
-  } catch {
-    return undefined;
-  }
+/** Whether the user said no to Chrome's prompt, which has another name since Chrome 145. */
+async function isDenied(name: string): Promise<boolean> {
+  const state = (name: string) => navigator.permissions.query({ name: name as PermissionName }).then((status) => status.state, () => undefined);
+  return (await Promise.all(["local-network-access", name].map(state))).includes("denied");
 }
 
 function isLoopback(host: string): boolean {
