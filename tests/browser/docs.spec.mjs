@@ -62,3 +62,9 @@ for (const name of readdirSync(folder).filter((name) => name.endsWith(".md"))) {
     }),
   );
 }
+
+test("each error code has its line in the troubleshooting page", () => {
+  const codes = [.../** @type {RegExpExecArray} */ (/type ErrorCode =([^;]+);/.exec(readFileSync(join(ROOT, "pkg/src/errors.ts"), "utf8")))[1].matchAll(/"(\w+)"/g)].map(([, code]) => code);
+  const lines = [...readFileSync(join(folder, "troubleshooting.md"), "utf8").matchAll(/^\| `(\w+)` \|/gm)].map(([, code]) => code);
+  assert.deepEqual(lines, codes);
+});
