@@ -115,6 +115,10 @@ impl Backend for AsF16 {
         self.inner.catch_up().await
     }
 
+    async fn hidden(&mut self) -> Result<Vec<f32>> {
+        self.inner.hidden().await
+    }
+
     async fn logits(&mut self) -> Result<&[f32]> {
         self.inner.logits().await
     }

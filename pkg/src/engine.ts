@@ -3,9 +3,10 @@
 import { Adapters } from "./adapters.js";
 import { aborted, badRequest, KingletError } from "./errors.js";
 import { createChat, createCompletions } from "./chat.js";
+import { createEmbeddings } from "./embeddings.js";
 import { Host } from "./host.js";
 import { resolveModel, type Model } from "./model.js";
-import type { EngineRequest, Finish, FromWorker, Token } from "./protocol.js";
+import type { Embedded, EngineRequest, Finish, FromWorker, Token } from "./protocol.js";
 import type { AdapterOptions, AdapterSource, Engine, EngineInfo, EngineOptions, MemoryUse, Stats } from "./types.js";
 
 /** What a run tells whoever asked for it. After `onEnd` or `onError` nothing follows. */
@@ -13,6 +14,8 @@ export interface RunListener {
   onStart(): void;
   onTokens(tokens: Token[]): void;
   onEnd(finish: Finish): void;
+  /** In place of `onEnd`, where embeddings were asked for. */
+  onEmbedded?(embeddings: Embedded[]): void;
   onError(error: KingletError): void;
 }
 
@@ -31,7 +34,7 @@ interface Job {
   unlisten(): void;
 }
 
-type RunMessage = Extract<FromWorker, { type: "started" | "tokens" | "done" | "aborted" | "rejected" }>;
+type RunMessage = Extract<FromWorker, { type: "started" | "tokens" | "done" | "embedded" | "aborted" | "rejected" }>;
 
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   checkOptions(options);
@@ -57,6 +60,7 @@ class QueuedEngine implements Engine, Runner {
   info!: EngineInfo;
   readonly chat = { completions: { create: createChat(this) } };
   readonly completions = { create: createCompletions(this) };
+  readonly embeddings = { create: createEmbeddings(this) };
   #host: Host | undefined;
   #adapters = new Adapters(() => this.#running());
   /** The host's model and adapters are loaded. */
@@ -196,6 +200,12 @@ class QueuedEngine implements Engine, Runner {
         if (!job.settled) {
           this.#settle(job);
           job.listener.onEnd(message.finish);
+        }
+        return this.#next(job);
+      case "embedded":
+        if (!job.settled) {
+          this.#settle(job);
+          job.listener.onEmbedded?.(message.embeddings);
         }
         return this.#next(job);
       case "aborted":

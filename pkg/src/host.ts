@@ -10,8 +10,8 @@ export interface HostEvents {
   onEvent(event: EngineEvent): void;
   /** Another backend took over, after loading. */
   onInfo(info: EngineInfo): void;
-  /** Of a run: started, tokens, done, aborted, rejected. */
-  onRun(message: Extract<FromWorker, { type: "started" | "tokens" | "done" | "aborted" | "rejected" }>): void;
+  /** Of a run: started, tokens, done, embedded, aborted, rejected. */
+  onRun(message: Extract<FromWorker, { type: "started" | "tokens" | "done" | "embedded" | "aborted" | "rejected" }>): void;
   /** The wasm trapped or the worker died; the host is closed. */
   onCrash(error: KingletError): void;
 }

@@ -200,3 +200,27 @@ export interface Completion extends Reply {
   signals?: Signals;
   made_for?: MadeFor;
 }
+
+export interface EmbeddingRequest {
+  /** A text, token ids, or a list of either. */
+  input: string | readonly string[] | readonly number[] | readonly (readonly number[])[];
+  /** "base64": little-endian floats of 32 bits. */
+  encoding_format?: "float" | "base64" | null;
+  /** Ignored: the engine has one model. */
+  model?: string;
+  [option: string]: unknown;
+}
+
+/** The mean over the positions of the last hidden state, scaled to length one. */
+export interface Embedding {
+  object: "embedding";
+  index: number;
+  embedding: number[] | string;
+}
+
+export interface EmbeddingResponse {
+  object: "list";
+  data: Embedding[];
+  model: string;
+  usage: { prompt_tokens: number; total_tokens: number };
+}

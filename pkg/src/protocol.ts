@@ -35,6 +35,8 @@ export interface EngineRequest {
   chat_template_kwargs?: Record<string, unknown>;
   reasoning_effort?: string;
   options: Record<string, unknown> & { logprobs?: boolean };
+  /** Instead of an answer: the embeddings of these texts, or lists of ids. */
+  embed?: (string | number[])[];
 }
 
 /** An adapter on its way into the wasm. */
@@ -89,6 +91,12 @@ export interface Finish {
   madeFor: MadeFor;
 }
 
+export interface Embedded {
+  embedding: number[];
+  /** Of the text. */
+  tokens: number;
+}
+
 /** The answer to "inspect", unless it is "failed" or "crashed". */
 export type Inspected = { type: "inspected"; report: ModelReport };
 
@@ -109,6 +117,7 @@ export type FromWorker =
   | { type: "started"; id: number }
   | { type: "tokens"; id: number; tokens: Token[] }
   | { type: "done"; id: number; finish: Finish }
+  | { type: "embedded"; id: number; embeddings: Embedded[] }
   | { type: "aborted"; id: number; stats?: Stats }
   /** `lost`: its model is gone with the GPU, and no other request can be answered. */
   | { type: "rejected"; id: number; error: ErrorData; lost: boolean }

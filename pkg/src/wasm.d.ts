@@ -12,6 +12,8 @@ interface EngineGlue {
   unload_adapter(id: number): void;
   tokenize(text: string): Uint32Array;
   detokenize(ids: Uint32Array): string;
+  embed(text: string): Promise<unknown>;
+  embed_tokens(ids: Uint32Array): Promise<unknown>;
   token_bytes(id: number): Uint8Array;
   /** A `MadeFor` of src/router/artifact.rs. */
   made_for(options: string, model: string): unknown;

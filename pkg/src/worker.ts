@@ -3,7 +3,7 @@
 import { errorData, KingletError } from "./errors.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
-import type { Call, EngineRequest, FromWorker, Inspected, Part, Reply, ToWorker, Token } from "./protocol.js";
+import type { Call, Embedded, EngineRequest, FromWorker, Inspected, Part, Reply, ToWorker, Token } from "./protocol.js";
 import type { MadeFor, MemoryUse, Signals, Stats } from "./types.js";
 
 type Step =
@@ -103,8 +103,29 @@ function reopen(): Promise<Part[]> {
   });
 }
 
+/** One text after the other, as long as nobody aborts. */
+async function embed(id: number, inputs: (string | number[])[]): Promise<void> {
+  send({ type: "started", id });
+  running = { id, aborted: false, tokens: [] };
+  const embeddings: Embedded[] = [];
+  try {
+    while (embeddings.length < inputs.length && !running.aborted) {
+      const input = inputs[embeddings.length]!;
+      const embedding = await onAnyBackend(() => (typeof input === "string" ? engine.embed(input) : engine.embed_tokens(Uint32Array.from(input))));
+      if (embedding) embeddings.push(embedding as Embedded);
+      await breathe();
+      inbox = inbox.filter((message) => message.type !== "call" || serve(message));
+    }
+    send(running.aborted ? { type: "aborted", id } : { type: "embedded", id, embeddings });
+  } catch (e) {
+    reject(id, e);
+  }
+  running = undefined;
+}
+
 async function run(id: number, request: EngineRequest): Promise<void> {
   lastWords = undefined; // of something that was handled
+  if (request.embed) return embed(id, request.embed);
   try {
     engine.start(JSON.stringify(request));
   } catch (e) {
@@ -143,10 +164,12 @@ async function run(id: number, request: EngineRequest): Promise<void> {
   running = undefined;
 }
 
-/** Nothing where the GPU failed: the CPU goes on from the same token. */
-async function next(): Promise<Step | undefined> {
+const next = () => onAnyBackend(() => engine.step()) as Promise<Step | undefined>;
+
+/** Nothing where the GPU failed: the CPU goes on from the same point. */
+async function onAnyBackend<T>(act: () => Promise<T>): Promise<T | undefined> {
   try {
-    return (await engine.step()) as Step;
+    return await act();
   } catch (e) {
     const reason = loader.info.backend === "webgpu" ? await loader.gpuFailure(e) : undefined;
     if (!reason) throw e;

@@ -95,6 +95,12 @@ pub struct JsMemory {
 }
 
 #[derive(Serialize)]
+pub struct JsEmbedding {
+    pub embedding: Vec<f32>,
+    pub tokens: usize,
+}
+
+#[derive(Serialize)]
 struct JsError {
     code: ErrorCode,
     message: String,

@@ -1,6 +1,6 @@
 //! The engine of one worker.
 
-use super::types::{JsBackend, JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
+use super::types::{JsBackend, JsEmbedding, JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
 use crate::backend::any::AnyBackend;
 use crate::backend::webgpu::WebGpuBackend;
 use crate::formats::Checkpoint;
@@ -112,6 +112,18 @@ impl Engine {
 
     pub fn tokenize(&self, text: &str) -> Vec<u32> {
         self.session.tokenize(text)
+    }
+
+    /// `{ embedding: number[], tokens }` of a text: see [`Session::embed`]. Between two requests only.
+    pub async fn embed(&mut self, text: &str) -> Result<JsValue, JsValue> {
+        let (embedding, tokens) = self.session.embed(text).await.map_err(to_error)?;
+        Ok(to_js(&JsEmbedding { embedding, tokens }))
+    }
+
+    /// The same of tokens as they are.
+    pub async fn embed_tokens(&mut self, tokens: Vec<u32>) -> Result<JsValue, JsValue> {
+        let embedding = self.session.embed_tokens(&tokens).await.map_err(to_error)?;
+        Ok(to_js(&JsEmbedding { embedding, tokens: tokens.len() }))
     }
 
     pub fn detokenize(&self, ids: &[u32]) -> Result<String, JsValue> {

@@ -112,6 +112,10 @@ impl Backend for AnyBackend {
         on_either!(self, backend => backend.catch_up().await)
     }
 
+    async fn hidden(&mut self) -> Result<Vec<f32>> {
+        on_either!(self, backend => backend.hidden().await)
+    }
+
     async fn logits(&mut self) -> Result<&[f32]> {
         on_either!(self, backend => backend.logits().await)
     }

@@ -173,6 +173,10 @@ pub trait Backend {
     /// The last `head`'s logits, `[rows, vocab]`.
     async fn logits(&mut self) -> Result<&[f32]>;
 
+    /// The hidden states of the last batch after the final norm, `[tokens, hidden]`: what embeddings are made of. The batch has two
+    /// tokens or more, and its `head` was asked for no row.
+    async fn hidden(&mut self) -> Result<Vec<f32>>;
+
     /// After a `head` of the last position: from now on the backend chooses the tokens, running ahead of whoever takes
     /// them with [`Backend::next_sampled`]. `false`: it cannot do what is asked; take the logits instead.
     fn start_sampling(&mut self, sampling: &Sampling) -> Result<bool> {

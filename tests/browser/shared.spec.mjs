@@ -83,6 +83,8 @@ for (const temperature of [0, 1]) {
     assert.equal(reason, "length");
     assert.ok(pieces >= 250 && pieces <= 320, `${pieces} pieces`);
     assert.match(await whole, /^I am Kinglet/);
+    // Playwright hears of workers a little later.
+    for (let i = 0; i < 50 && second.workers().length + third.workers().length !== 1; i++) await new Promise((resolve) => setTimeout(resolve, 20));
     assert.equal(second.workers().length + third.workers().length, 1);
     if (options.temperature === 0) {
       const undisturbed = await ask(third, "Tell me a story.", { ignore_eos: true, max_tokens: 300 });

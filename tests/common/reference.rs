@@ -283,6 +283,10 @@ impl Backend for Reference {
         Ok(())
     }
 
+    async fn hidden(&mut self) -> Result<Vec<f32>> {
+        Ok(self.residual.iter().flat_map(|x| self.norm(Slot::OutputNorm, x)).collect())
+    }
+
     async fn logits(&mut self) -> Result<&[f32]> {
         Ok(&self.logits)
     }

@@ -160,7 +160,7 @@ fn settings_that_cannot_be_read_are_errors() {
         (json!({ "granted": [{ "host": "cloud.example", "model": "m", "until": 1 }] }), "granted"),
         (json!([]), "an object"),
     ] {
-        let error = Config::from_json(&settings).err().expect("it was accepted").to_string();
+        let error = Config::from_json(&settings).expect_err("it was accepted").to_string();
         assert!(error.contains(name), "{name}: {error}");
     }
     let all = json!({

@@ -4,7 +4,7 @@
 import { createEngine } from "../engine.js";
 import { aborted, badRequest, KingletError } from "../errors.js";
 import { ChunkStream } from "../stream.js";
-import type { Create, Engine, EngineInfo, EngineOptions, MemoryUse, RequestOptions, Stats } from "../types.js";
+import type { Create, EmbeddingRequest, EmbeddingResponse, Engine, EngineInfo, EngineOptions, MemoryUse, RequestOptions, Stats } from "../types.js";
 import { Leader } from "./leader.js";
 import { Replay } from "./replay.js";
 import type { Call, Message, Piece, Value } from "./protocol.js";
@@ -39,6 +39,9 @@ class SharedEngine implements Engine {
   readonly ready: Promise<void>;
   readonly chat = { completions: { create: this.#create("chat") as Engine["chat"]["completions"]["create"] } };
   readonly completions = { create: this.#create("completions") as Engine["completions"]["create"] };
+  readonly embeddings = {
+    create: (body: EmbeddingRequest, { signal }: RequestOptions = {}) => this.#call({ method: "embeddings", body }, signal) as Promise<EmbeddingResponse>,
+  };
   readonly #id = crypto.randomUUID();
   readonly #channel: BroadcastChannel;
   readonly #disposed = new AbortController();

@@ -38,6 +38,8 @@ export class Leader {
   async #answer(call: Call, signal: AbortSignal, tell: (piece: Piece) => void): Promise<Value> {
     const { engine } = this;
     switch (call.method) {
+      case "embeddings":
+        return engine.embeddings.create(call.body, { signal });
       case "tokenize":
         return engine.tokenize(call.argument);
       case "detokenize":

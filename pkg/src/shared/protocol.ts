@@ -1,18 +1,19 @@
 // What crosses between the tabs: plain, cloneable data on one channel that all of them hear.
 
 import type { ErrorData } from "../errors.js";
-import type { ChatCompletion, ChatCompletionChunk, Completion } from "../openai.js";
+import type { ChatCompletion, ChatCompletionChunk, Completion, EmbeddingRequest, EmbeddingResponse } from "../openai.js";
 import type { EngineInfo, MemoryUse, Stats } from "../types.js";
 
 /** A method of the engine and its argument. `stream`: pieces come before the end. */
 export type Call =
   | { method: "chat" | "completions"; body: Record<string, unknown>; stream: boolean }
+  | { method: "embeddings"; body: EmbeddingRequest }
   | { method: "tokenize"; argument: string }
   | { method: "detokenize"; argument: number[] }
   | { method: "memory" };
 
 export type Piece = ChatCompletionChunk | Completion;
-export type Value = ChatCompletion | Completion | number[] | string | MemoryUse | undefined;
+export type Value = ChatCompletion | Completion | EmbeddingResponse | number[] | string | MemoryUse | undefined;
 
 export interface Failure extends ErrorData {
   text?: string;

@@ -34,4 +34,14 @@ impl CpuBackend {
         head.product(0..spec.vocab, &mut batch.panel, &mut batch.logits, spec.vocab);
         Ok(())
     }
+
+    /// Of all positions, after the final norm.
+    pub(super) fn hidden_states(&self) -> Result<Vec<f32>> {
+        let (weights, hidden) = (loaded(&self.weights)?, self.spec.hidden);
+        let mut states = self.batch.residual[..self.batch.tokens * hidden].to_vec();
+        states
+            .chunks_exact_mut(hidden)
+            .for_each(|x| math::rms_norm_in_place(x, &weights.output_norm, self.spec.norm_eps));
+        Ok(states)
+    }
 }

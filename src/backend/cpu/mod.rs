@@ -234,6 +234,10 @@ impl Backend for CpuBackend {
         Ok(&self.batch.logits)
     }
 
+    async fn hidden(&mut self) -> Result<Vec<f32>> {
+        self.hidden_states()
+    }
+
     fn load_adapter(&mut self, id: u32, pairs: &[LowRank]) -> Result<()> {
         self.adapters.load(id, pairs)
     }

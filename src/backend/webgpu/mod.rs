@@ -23,6 +23,7 @@ mod tune;
 mod weights;
 pub mod wgsl;
 
+use super::cpu::math::rms_norm_in_place;
 use super::spec::Rope;
 use super::{DecoderSpec, RopeFactors};
 use crate::{Error, Result};
@@ -183,6 +184,22 @@ impl WebGpuBackend {
         }
         buffers.write_state(gpu, start, tokens, tokens - 1);
         Ok(())
+    }
+
+    /// Of all positions of a batch (a single token's last norm is fused into the head), after the final norm.
+    async fn hidden_states(&self) -> Result<Vec<f32>> {
+        let Model { weights, buffers, .. } = self.model.as_ref().ok_or_else(not_loaded)?;
+        let (hidden, width, tokens) = (self.spec.hidden, padded(self.spec.hidden), self.batch.tokens);
+        let floats = |bytes: Vec<u8>| bytes.chunks_exact(4).map(float).collect::<Vec<f32>>();
+        let norm = floats(self.gpu.read_buffer(&weights.output_norm, 0, 4 * hidden as u64).await?);
+        let rows = floats(self.gpu.read_buffer(&buffers.residual, 0, 4 * (tokens * width) as u64).await?);
+        let mut states = Vec::with_capacity(tokens * hidden);
+        for row in rows.chunks_exact(width) {
+            let at = states.len();
+            states.extend_from_slice(&row[..hidden]);
+            rms_norm_in_place(&mut states[at..], &norm, self.spec.norm_eps);
+        }
+        Ok(states)
     }
 
     fn planner(&mut self) -> Result<Planner<'_>> {

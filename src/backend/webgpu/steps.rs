@@ -158,6 +158,10 @@ impl Backend for WebGpuBackend {
         Ok(&self.host_logits)
     }
 
+    async fn hidden(&mut self) -> Result<Vec<f32>> {
+        self.hidden_states().await
+    }
+
     fn start_sampling(&mut self, sampling: &Sampling) -> Result<bool> {
         self.start_on_device(sampling)
     }
