@@ -50,6 +50,7 @@ fn patterns_are_found() {
         "key=sk-proj-Ab3dEf6hIj9kLm2n",
         "ghp_0123456789abcdefghijABCDEFGHIJ012345",
         "github_pat_11ABCDEFG0123456789_abcdef",
+        "vncy_0123456789abcdef",
         "https://bob:hunter2@example.com/path",
         "postgres://app:p%40ss@db:5432/x",
         "postgres://app:p@ss@db:5432/x",

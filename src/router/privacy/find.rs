@@ -39,7 +39,7 @@ impl Kind {
 pub type Found = (Range<usize>, Kind);
 
 /// Prefixes of tokens, and how many characters of `[A-Za-z0-9_-]` must follow.
-const TOKENS: [(&str, usize); 15] = [
+const TOKENS: [(&str, usize); 16] = [
     ("sk-", 16),
     ("sk_live_", 16),
     ("rk_live_", 16),
@@ -55,6 +55,7 @@ const TOKENS: [(&str, usize); 15] = [
     ("AIza", 30),
     ("hf_", 20),
     ("npm_", 30),
+    ("vncy_", 16),
 ];
 
 /// Keys are shorter; a text of nothing but their prefixes is not searched to its end from each.
