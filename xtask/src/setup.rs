@@ -1,4 +1,4 @@
-//! What a fresh machine with Rust and Node.js still lacks. Quick when everything is there.
+//! What a fresh machine with Rust and Node.js still lacks (for the tests also Python 3.11 or newer). Quick when everything is there.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -70,12 +70,13 @@ fn python(name: &str) -> Result<()> {
     if std::fs::read(&stamp).is_ok_and(|installed| installed == list) {
         return Ok(());
     }
-    let can_make = || output("python3", &["-c", "import ensurepip, venv"]).is_some();
+    let usable = "import ensurepip, sys, venv; assert sys.version_info >= (3, 11)";
+    let can_make = || output("python3", &["-c", usable]).is_some();
     if !can_make() && can_install() {
         install(&["python3", "python3-venv"])?;
     }
     if !can_make() {
-        bail!("Python's venv is missing: run `sudo apt-get install python3 python3-venv`");
+        bail!("Python 3.11 or newer with venv is missing: run `sudo apt-get install python3 python3-venv`");
     }
     step("Installing", &format!("Python packages of tests/servers/{name}.txt"));
     run(command("python3", ".").args(["-m", "venv", "--clear"]).arg(&dir))?;

@@ -35,7 +35,7 @@ export async function diagnose(url: string, signal: AbortSignal): Promise<string
   return `${origin} answers but ${refused}`;
 }
 
-/** Whether the user said no to Chrome's prompt, which has another name since Chrome 145. */
+/** Whether the user said no to Chrome's prompt, which newer versions ask by kind of address. */
 async function isDenied(name: string): Promise<boolean> {
   const state = (name: string) => navigator.permissions.query({ name: name as PermissionName }).then((status) => status.state, () => undefined);
   return (await Promise.all(["local-network-access", name].map(state))).includes("denied");
