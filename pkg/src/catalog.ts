@@ -1,7 +1,7 @@
 // Models of the supported families, each with the files that people take, their needs computed from their shapes:
 // `import { catalog } from "kinglet/catalog"`.
 
-import json from "../catalog.json";
+import json from "../catalog.json" with { type: "json" };
 
 export interface CatalogModel {
   id: string;

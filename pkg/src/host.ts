@@ -2,7 +2,8 @@
 
 import { KingletError, type ErrorData } from "./errors.js";
 import type { Call, FromWorker, Reply, ToWorker, WasmUrls } from "./protocol.js";
-import { resolveUrl, type Model } from "./model.js";
+import { resolveUrl } from "./address.js";
+import type { Model } from "./model.js";
 import type { EngineEvent, EngineInfo, EngineOptions, Progress } from "./types.js";
 
 export interface HostEvents {
@@ -30,7 +31,7 @@ export class Host {
   #closed: KingletError | undefined;
 
   constructor(private readonly model: Model, options: EngineOptions, private readonly events: HostEvents) {
-    const { parts, transfer, close } = model.open();
+    const { parts, store, transfer, close } = model.open();
     this.#closeModel = close;
     this.info = new Promise((resolve, reject) => (this.#settleLoad = { resolve, reject }));
     this.#worker = startWorker(options.worker);
@@ -41,7 +42,7 @@ export class Host {
       this.#crash(e.message || NO_SCRIPT);
     };
     const { contextLength, kvCache, backend = "auto", testing } = options;
-    const load: ToWorker = { type: "load", parts, wasm: wasmUrls(options.wasmUrl), contextLength, kvCache, backend, testing };
+    const load: ToWorker = { type: "load", parts, store, wasm: wasmUrls(options.wasmUrl), contextLength, kvCache, backend, testing };
     this.#worker.postMessage(load, transfer);
   }
 
@@ -76,6 +77,8 @@ export class Host {
         return this.events.onProgress(message.progress);
       case "event":
         return this.events.onEvent(message.event);
+      case "persist":
+        return persist();
       case "reopen":
         return this.#reopen();
       case "spooled":
@@ -107,9 +110,9 @@ export class Host {
   #reopen(): void {
     this.#closeModel();
     try {
-      const { parts, transfer, close } = this.model.open();
+      const { parts, store, transfer, close } = this.model.open();
       this.#closeModel = close;
-      this.#worker.postMessage({ type: "parts", parts } satisfies ToWorker, transfer);
+      this.#worker.postMessage({ type: "parts", parts, store } satisfies ToWorker, transfer);
     } catch (e) {
       const error = e instanceof KingletError ? e.toData() : { code: "DOWNLOAD_FAILED" as const, message: String(e) };
       this.send({ type: "unreadable", error });
@@ -127,6 +130,11 @@ export class Host {
     this.close(error);
     this.events.onCrash(error);
   }
+}
+
+/** Workers cannot ask. Whether the browser grants it, and when, changes nothing for the download. */
+export function persist(): void {
+  navigator.storage?.persist?.().catch(() => {});
 }
 
 export function startWorker(worker: EngineOptions["worker"]): Worker {

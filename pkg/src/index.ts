@@ -2,5 +2,6 @@
 
 export { createEngine } from "./engine.js";
 export { inspect, type Fits, type InspectOptions, type MemoryNeeded, type ModelReport, type RecommendedFile } from "./inspect.js";
+export { models, type ImportOptions, type StoredModel } from "./models.js";
 export { KingletError, type ErrorCode } from "./errors.js";
 export type * from "./types.js";

@@ -1,12 +1,12 @@
 // What a model is, needs, and whether it fits, known from its header: before it is downloaded.
 
-import { aborted, badRequest, KingletError } from "./errors.js";
-import { NO_SCRIPT, startWorker, wasmUrls } from "./host.js";
+import { askWorker } from "./ask-worker.js";
+import { badRequest } from "./errors.js";
+import { wasmUrls } from "./host.js";
 import { resolveModel } from "./model.js";
-import type { FromWorker, Inspected, ToWorker } from "./protocol.js";
 import type { EngineOptions } from "./types.js";
 
-export interface InspectOptions extends Pick<EngineOptions, "contextLength" | "kvCache" | "headers" | "signal" | "worker" | "wasmUrl"> {}
+export interface InspectOptions extends Pick<EngineOptions, "contextLength" | "kvCache" | "cache" | "hub" | "headers" | "signal" | "worker" | "wasmUrl"> {}
 
 export interface ModelReport {
   architecture: string | null;
@@ -70,39 +70,15 @@ export interface RecommendedFile {
 }
 
 /** Reads the header only: of a URL some megabytes at most, by ranges, whatever the size of the file. */
-export function inspect(model: Exclude<EngineOptions["model"], ReadableStream>, options: InspectOptions = {}): Promise<ModelReport> {
-  const { contextLength, kvCache, headers, signal } = options;
-  if ((model as unknown) instanceof ReadableStream) {
-    return Promise.reject(badRequest("model", "is a stream, which can be read only once; inspect its URL or Blob instead"));
+export async function inspect(model: Exclude<EngineOptions["model"], ReadableStream>, options: InspectOptions = {}): Promise<ModelReport> {
+  const { contextLength, kvCache, cache, hub, headers } = options;
+  if ((model as unknown) instanceof ReadableStream) throw badRequest("model", "is a stream, which can be read only once; inspect its URL or Blob instead");
+  const question = { contextLength, kvInt8: kvCache === "int8" };
+  const { parts, store, transfer, close } = resolveModel({ model, cache, hub, headers }).open();
+  try {
+    const answer = await askWorker({ type: "inspect", parts, store, wasm: wasmUrls(options.wasmUrl), question }, transfer, "inspects", options);
+    return (answer as Extract<typeof answer, { type: "inspected" }>).report;
+  } finally {
+    close();
   }
-  return new Promise((resolve, reject) => {
-    const { parts, transfer, close } = resolveModel({ model, headers }).open();
-    const worker = startWorker(options.worker);
-    const end = () => {
-      worker.terminate();
-      close();
-      signal?.removeEventListener("abort", abort);
-    };
-    const abort = () => fail(aborted(signal));
-    const fail = (error: KingletError) => {
-      end();
-      reject(error);
-    };
-    signal?.addEventListener("abort", abort, { once: true });
-    worker.onmessage = ({ data }: MessageEvent<FromWorker | Inspected>) => {
-      if (data.type === "inspected") {
-        end();
-        resolve(data.report);
-      } else if (data.type === "failed") fail(KingletError.from(data.error));
-      else if (data.type === "crashed") fail(new KingletError("ENGINE_CRASHED", `inspecting the model crashed: ${data.message}`));
-    };
-    worker.onmessageerror = () => fail(new KingletError("ENGINE_CRASHED", "the worker that inspects: a message could not be read"));
-    worker.onerror = (e) => {
-      e.preventDefault();
-      fail(new KingletError("ENGINE_CRASHED", `the worker that inspects: ${e.message || NO_SCRIPT}`));
-    };
-    const question = { contextLength, kvInt8: kvCache === "int8" };
-    worker.postMessage({ type: "inspect", parts, wasm: wasmUrls(options.wasmUrl), question } satisfies ToWorker, transfer);
-    if (signal?.aborted) abort();
-  });
 }

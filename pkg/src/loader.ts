@@ -2,14 +2,13 @@
 // GPU to the CPU when the device is lost.
 
 import { loadWasm, type Wasm } from "./device.js";
-import { Download, type FileIdentity } from "./download.js";
 import { errorData, KingletError, type ErrorCode, type ErrorData } from "./errors.js";
 import { findGpu, orLoss, type Gpu } from "./gpu.js";
 import { LoadProgress } from "./load-progress.js";
-import type { FromWorker, Part, ToWorker } from "./protocol.js";
-import { BlobReader, ForwardSource, PortReader, type ChunkReader } from "./source.js";
+import { Parts } from "./parts.js";
+import type { FromWorker, Part, StoreAccess, ToWorker } from "./protocol.js";
+import { ForwardSource, type ChunkReader } from "./source.js";
 import { sweep } from "./spool-file.js";
-import { Spool } from "./spool.js";
 import { keep, recall, type Tuning } from "./tuning.js";
 import type { EngineInfo } from "./types.js";
 
@@ -19,14 +18,11 @@ export type Load = Extract<ToWorker, { type: "load" }>;
 export interface Page {
   send(message: FromWorker): void;
   /** The model's parts once more. */
-  reopen(): Promise<Part[]>;
+  reopen(): Promise<{ parts: Part[]; store?: StoreAccess }>;
 }
 
 /** What another backend may cure, while the model is loaded or later. */
 const OF_THE_GPU = new Set<ErrorCode>(["NO_WEBGPU", "GPU_UNTRUSTED", "DEVICE_LOST", "OUT_OF_MEMORY"]);
-/** Of each later part of a split file: its header, usually. */
-const FIRST_BYTES = 1 << 20;
-
 export class Loader {
   wasm!: Wasm;
   engine!: Awaited<ReturnType<Wasm["Engine"]["load"]>>;
@@ -34,24 +30,25 @@ export class Loader {
   /** There is no backend left. */
   lost = false;
   #sources: ForwardSource[] = [];
-  #downloads: (Download | undefined)[] = [];
-  #spool: Spool | undefined;
+  #sha256: string | undefined;
+  readonly #parts: Parts;
   readonly #progress: LoadProgress;
 
   constructor(private readonly message: Load, private readonly page: Page) {
-    this.#progress = new LoadProgress((progress) => page.send({ type: "progress", progress }), message.parts);
+    this.#progress = new LoadProgress((progress) => page.send({ type: "progress", progress }));
+    this.#parts = new Parts(page.send, () => this.#arrived());
   }
 
   /** Resolves to why the GPU was not taken, where it might have been. Throws what `failure` makes an error of, or a crash. */
   async load(): Promise<ErrorData | undefined> {
-    const { parts, backend } = this.message;
+    const { parts, store, backend } = this.message;
     this.#progress.compiling();
     const compiled = loadWasm(this.message.wasm).then((wasm) => {
       this.wasm = wasm;
       this.#progress.compiled();
     });
     const choice = this.#choose();
-    this.#open(parts.map((part, i) => this.#reader(part, i, choice.then(isGpu, () => false))));
+    this.#open(this.#parts.open(parts, store, choice.then(isGpu, () => false)));
     const [gpu] = await Promise.all([choice, compiled, ...this.#sources.map((source) => source.open())]);
 
     let reason = isGpu(gpu) ? undefined : gpu;
@@ -66,9 +63,11 @@ export class Loader {
       }
     } else await this.#start({ backend: "cpu" });
 
+    this.#sha256 = await this.#parts.settle();
     if (parts.some((part) => part.sha256)) this.#progress.verified(this.#sources);
     await this.#describe();
     void sweep();
+    void this.#parts.sweep();
     return reason;
   }
 
@@ -77,18 +76,23 @@ export class Loader {
     this.lost = true;
     if (this.info.fallback === null) throw noFallback(reason, this.info.fallbackReason ?? "");
     await this.#instead(reason, async () => {
-      this.#open((await this.page.reopen()).map((part, i) => this.#reader(part, i)));
+      await this.#reopen();
       await this.engine.fall_back(this.#sources, (done, total) => this.#progress.loaded(done, total));
+      await this.#parts.settle();
     });
     this.lost = false;
     await this.#describe();
     this.page.send({ type: "backend-changed", info: this.info, reason });
   }
 
-  /** The model's SHA-256, which was checked; empty where it is not known. */
+  /** The model's SHA-256, which was checked or computed; empty where it is not known. */
   get digest(): string {
-    const { parts } = this.message;
-    return (parts.length === 1 && parts[0]?.sha256) || "";
+    return this.#sha256 ?? "";
+  }
+
+  /** Loading has failed, and the worker ends. */
+  async giveUp(error: ErrorData | undefined): Promise<void> {
+    await this.#parts.reject(error?.code);
   }
 
   /** What a source remembers says more than what comes back out of the wasm. */
@@ -134,14 +138,15 @@ export class Loader {
   /** The GPU failed while it was loaded. */
   async #startInstead(reason: ErrorData): Promise<void> {
     await this.#instead(reason, async () => {
-      if (this.#spool) {
-        const again = await this.#spool.again();
-        if (!again) throw new KingletError("DOWNLOAD_FAILED", `the stream cannot be read again (${this.#spool.failure})`);
+      const { spool } = this.#parts;
+      if (spool) {
+        const again = await spool.again();
+        if (!again) throw new KingletError("DOWNLOAD_FAILED", `the stream cannot be read again (${spool.failure})`);
         this.#open([again]);
         await this.#start({ backend: "cpu" });
-        return this.#spool.forget();
+        return spool.forget();
       }
-      this.#open((await this.page.reopen()).map((part, i) => this.#reader(part, i)));
+      await this.#reopen();
       await this.#start({ backend: "cpu" });
     });
   }
@@ -164,36 +169,34 @@ export class Loader {
     const onGpu = info.backend === "webgpu";
     const fallbackReason = onGpu ? (noFallback ?? (await this.#unkept())) : undefined;
     const fallback = onGpu && fallbackReason === undefined ? "cpu" : null;
-    this.info = { ...info, fallback, fallbackReason, threads: 1, simd: this.wasm.simd };
+    this.info = { ...info, fallback, fallbackReason, threads: 1, sha256: this.#sha256, simd: this.wasm.simd };
   }
 
   /** Why a stream could not be read again; from here on it can. */
   async #unkept(): Promise<string | undefined> {
-    const blob = await this.#spool?.kept();
+    const { spool } = this.#parts;
+    const blob = await spool?.kept();
     if (blob) this.page.send({ type: "spooled", blob });
-    return this.#spool?.failure && `the model came from a stream that could not be kept: ${this.#spool.failure}`;
+    return spool?.failure && `the model came from a stream that could not be kept: ${spool.failure}`;
+  }
+
+  async #reopen(): Promise<void> {
+    const { parts, store } = await this.page.reopen();
+    this.#open(this.#parts.open(parts, store));
   }
 
   #open(readers: ChunkReader[]): void {
-    this.#sources = readers.map((reader, i) => new ForwardSource(reader, this.message.parts[i]?.sha256, () => this.wasm.memory, () => this.#progress.arrived(this.#sources)));
+    const { parts } = this.message;
+    // What goes through a store is hashed there.
+    this.#sources = readers.map((reader, i) => new ForwardSource(reader, parts[i]?.cache ? undefined : parts[i]?.sha256, () => this.wasm.memory, () => this.#arrived()));
   }
 
-  /** `twice`: whether a stream may have to be read again. */
-  #reader(part: Part, i: number, twice = Promise.resolve(false)): ChunkReader {
-    switch (part.kind) {
-      case "http": {
-        const identity: FileIdentity | undefined = this.#downloads[i]?.identity;
-        const firstBytes = i > 0 ? FIRST_BYTES : undefined;
-        return (this.#downloads[i] = new Download(part.url, { headers: part.headers, firstBytes, identity, onEvent: (event) => this.page.send({ type: "event", event }) }));
-      }
-      case "blob":
-        return new BlobReader(part.blob);
-      case "port": {
-        const reader = new PortReader(part.port, part.size);
-        if (part.spool === undefined) return reader;
-        return (this.#spool = new Spool(reader, part.spool, twice));
-      }
-    }
+  #arrived(): void {
+    const { stored } = this.#parts;
+    this.#progress.arrived(this.#sources.map((source, i) => {
+      const { arrived, size } = stored[i] ?? source;
+      return { arrived, size, local: this.#parts.isLocal(i) };
+    }));
   }
 }
 

@@ -1,25 +1,40 @@
 // The `model` option as the parts a worker can read. Kept for the engine's life, so that a fresh worker can load again.
 
+import { resolveAddress, resolveModelFiles, resolveUrl, type Address } from "./address.js";
 import { badRequest, KingletError } from "./errors.js";
 import { feed } from "./feed.js";
-import type { Part } from "./protocol.js";
+import type { CacheTarget, Part, StoreAccess } from "./protocol.js";
 import { reserve } from "./spool-file.js";
+import { memoryPort } from "./store/memory.js";
+import { STORES } from "./store/stores.js";
 import type { EngineOptions, ModelFile } from "./types.js";
 
-const SPLIT = /-(\d{5})-of-(\d{5})(\.gguf)$/;
+export { resolveUrl };
+
 const SHA256 = /^[0-9a-f]{64}$/i;
 
 /** Opens a model as often as it is needed; `open` throws where a stream has been read already and was not kept. */
 export interface Model {
-  open(): { parts: Part[]; transfer: Transferable[]; close(): void };
+  open(): Opened;
   /** All of a stream: what is opened from now on. */
   keep(blob: Blob): void;
   /** The worker has ended, and nothing is opened again. */
   dispose(): Promise<void>;
 }
 
-export function resolveModel(options: EngineOptions): Model {
-  const files = listFiles(options.model);
+export interface Opened {
+  parts: Part[];
+  store?: StoreAccess;
+  transfer: Transferable[];
+  close(): void;
+}
+
+export type ModelOptions = Pick<EngineOptions, "model" | "cache" | "revalidate" | "hub" | "headers" | "sha256">;
+
+export function resolveModel(options: ModelOptions): Model {
+  const { cache = "auto" } = options;
+  if (!["auto", "none", ...STORES].includes(cache)) throw badRequest("cache", `must be "auto", "opfs", "cache-api", "memory" or "none"`);
+  const files = listFiles(options);
   const digests = listDigests(options.sha256, files.length);
   let spool: ReturnType<typeof reserve> | undefined;
   let kept: Blob | undefined;
@@ -29,8 +44,13 @@ export function resolveModel(options: EngineOptions): Model {
       const closers: (() => void)[] = [];
       const parts = files.map((file, i): Part => {
         const sha256 = digests[i];
-        if (file instanceof URL) return { kind: "http", url: file.href, headers: options.headers, sha256 };
         if (file instanceof Blob) return { kind: "blob", blob: file, sha256 };
+        if ("name" in file) {
+          const target = cache === "none" || !isKept(file) ? undefined : { name: file.name, hub: file.hub, revalidate: options.revalidate };
+          if (file.url) return { kind: "http", url: file.url.href, headers: options.headers, sha256, cache: target };
+          if (!target) throw badRequest("model", `"${file.name}" can only be in a store, which cache: "none" does without`);
+          return { kind: "stored", sha256, cache: target };
+        }
         if (kept) return { kind: "blob", blob: kept, sha256 };
         if (spool) {
           throw new KingletError("ENGINE_CRASHED", "the engine has ended, and its model came from a stream, which cannot be read again; create a new engine");
@@ -42,54 +62,55 @@ export function resolveModel(options: EngineOptions): Model {
         spool = reserve();
         return { kind: "port", port, sha256, spool: spool.name };
       });
-      return { parts, transfer, close: () => closers.forEach((close) => close()) };
+      const store = cache !== "none" && parts.some((part) => part.cache) ? accessStore(cache, transfer) : undefined;
+      return { parts, store, transfer, close: () => closers.forEach((close) => close()) };
     },
     keep: (blob) => void (kept = blob),
     dispose: async () => spool?.remove(),
   };
 }
 
-type Resolved = URL | Blob | Uint8Array | ReadableStream<Uint8Array>;
+export function accessStore(wanted: StoreAccess["wanted"], transfer: Transferable[]): StoreAccess {
+  const memory = memoryPort();
+  transfer.push(memory);
+  return { wanted, memory };
+}
 
-function listFiles(model: EngineOptions["model"]): Resolved[] {
+/** The package's own model changes with the package, and the browser keeps it; what has no server needs no store. */
+function isKept({ url }: Address): boolean {
+  return url === undefined || (/^https?:$/.test(url.protocol) && url.href !== ownModel().href);
+}
+
+function ownModel(): URL {
   // Next.js makes a URL of it that is relative.
-  if (model === undefined || model === null) return [resolveUrl(new URL("./default.gguf", import.meta.url), "model")];
+  return resolveUrl(new URL("./default.gguf", import.meta.url), "model");
+}
+
+type Resolved = Address | Blob | Uint8Array | ReadableStream<Uint8Array>;
+
+function listFiles({ model, hub }: ModelOptions): Resolved[] {
+  if (model === undefined || model === null) return [{ name: "default", url: ownModel() }];
   if (model instanceof ReadableStream) return [model];
-  if (Array.isArray(model)) {
-    if (model.length === 0) throw badRequest("model", "is an empty list; give the parts of the split file in order");
-    return model.map((file) => resolveFile(file as ModelFile, "model"));
-  }
-  const file = resolveFile(model as ModelFile, "model");
-  return file instanceof URL ? expandSplit(file) : [file];
+  if (!Array.isArray(model)) return isAddress(model as ModelFile) ? resolveModelFiles(model as string | URL, hub) : [resolveBytes(model as Bytes, "model")];
+  if (model.length === 0) throw badRequest("model", "is an empty list; give the parts of the split file in order");
+  return (model as ModelFile[]).map((file) => (isAddress(file) ? resolveAddress(file, hub) : resolveBytes(file, "model")));
+}
+
+type Bytes = Exclude<ModelFile, string | URL>;
+
+function isAddress(file: ModelFile): file is string | URL {
+  return typeof file === "string" || file instanceof URL;
 }
 
 export function resolveFile(file: ModelFile, option: string): URL | Blob | Uint8Array {
-  if (typeof file === "string" || file instanceof URL) return resolveUrl(file, option);
+  return isAddress(file) ? resolveUrl(file, option) : resolveBytes(file, option);
+}
+
+function resolveBytes(file: Bytes, option: string): Blob | Uint8Array {
   if (file instanceof Blob) return file;
   if (file instanceof ArrayBuffer) return new Uint8Array(file);
   if (ArrayBuffer.isView(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
   throw badRequest(option, `must be a URL, a File or Blob, ${option === "model" ? "an ArrayBuffer or a ReadableStream of bytes" : "or an ArrayBuffer"}`);
-}
-
-/** Relative addresses are relative to the page, as in `fetch`. */
-export function resolveUrl(url: string | URL, option: string): URL {
-  try {
-    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
-  } catch {
-    throw badRequest(option, `is not a valid URL: ${String(url)}`);
-  }
-}
-
-/** `x-00001-of-00003.gguf` stands for all three. */
-function expandSplit(url: URL): URL[] {
-  const match = SPLIT.exec(url.pathname);
-  if (!match) return [url];
-  const count = Number(match[2]);
-  return Array.from({ length: count }, (_, i) => {
-    const part = new URL(url);
-    part.pathname = url.pathname.replace(SPLIT, `-${String(i + 1).padStart(5, "0")}-of-$2$3`);
-    return part;
-  });
 }
 
 function listDigests(sha256: EngineOptions["sha256"], files: number): string[] {

@@ -1,18 +1,40 @@
 // What crosses between the page and the worker: plain, cloneable data.
 
 import type { ErrorData } from "./errors.js";
+import type { HubFile } from "./hub.js";
 import type { ModelReport } from "./inspect.js";
+import type { StoreKind } from "./store/store.js";
 import type { EngineEvent, EngineInfo, EngineOptions, FinishReason, MadeFor, MemoryUse, Progress, Signals, Stats, Testing, TokenLogprob } from "./types.js";
 
 /** One file of the model. */
-export type Part =
-  | { kind: "http"; url: string; headers?: Record<string, string>; sha256?: string }
-  | { kind: "blob"; blob: Blob; sha256?: string }
+export type Part = { sha256?: string; cache?: CacheTarget } & (
+  | { kind: "http"; url: string; headers?: Record<string, string> }
+  | { kind: "blob"; blob: Blob }
   /**
    * The page feeds it, chunk by chunk: `"pull"` in, a Uint8Array, `null` (the end) or an ErrorData out. `spool`: it can be
    * read once only; where it may have to be read again, the worker keeps it under this name.
    */
-  | { kind: "port"; port: MessagePort; size?: number; sha256?: string; spool?: string };
+  | { kind: "port"; port: MessagePort; size?: number; spool?: string }
+  /** It is in the store, or cannot be had. */
+  | { kind: "stored" }
+);
+
+/** Where a part is kept. */
+export interface CacheTarget {
+  /** Under which it is found again. */
+  name: string;
+  hub?: HubFile;
+  /** The server is asked whether it still has the same file. */
+  revalidate?: boolean;
+  /** A complete file that is there already is not what is wanted. */
+  replace?: boolean;
+}
+
+/** Which store a worker uses, and how it reaches the page's memory. */
+export interface StoreAccess {
+  wanted: StoreKind | "auto";
+  memory: MessagePort;
+}
 
 export interface WasmUrls {
   simd?: string;
@@ -57,11 +79,13 @@ export type Call =
 export type Reply = number[] | string | MemoryUse | null;
 
 export type ToWorker =
-  | { type: "load"; parts: Part[]; wasm: WasmUrls; contextLength?: number; kvCache?: EngineOptions["kvCache"]; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
+  | { type: "load"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; contextLength?: number; kvCache?: EngineOptions["kvCache"]; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
   /** Instead of "load", in a worker of its own: what the header says. */
-  | { type: "inspect"; parts: Part[]; wasm: WasmUrls; question: InspectQuestion }
+  | { type: "inspect"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; question: InspectQuestion }
+  /** Instead of "load": its parts are stored, and nothing else. */
+  | { type: "store"; parts: Part[]; store: StoreAccess }
   /** Answers "reopen": the model's parts once more, or why not. */
-  | { type: "parts"; parts: Part[] }
+  | { type: "parts"; parts: Part[]; store?: StoreAccess }
   | { type: "unreadable"; error: ErrorData }
   | { type: "run"; id: number; request: EngineRequest }
   | { type: "abort"; id: number }
@@ -97,12 +121,14 @@ export interface Embedded {
   tokens: number;
 }
 
-/** The answer to "inspect", unless it is "failed" or "crashed". */
-export type Inspected = { type: "inspected"; report: ModelReport };
+/** The answer to "inspect" and "store", unless it is "failed" or "crashed". */
+export type Answer = { type: "inspected"; report: ModelReport } | { type: "stored" };
 
 export type FromWorker =
   | { type: "progress"; progress: Progress }
   | { type: "event"; event: EngineEvent }
+  /** A large model is about to be stored: may it stay? */
+  | { type: "persist" }
   /** The parts are wanted once more. */
   | { type: "reopen" }
   /** The stream, kept: from now on it can be read again. */

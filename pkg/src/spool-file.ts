@@ -1,6 +1,8 @@
 // Where a stream is kept on disk: one file of the origin's private file system for each engine that needs one. The page
 // names it, and holds a lock of that name: a file whose lock is free was left behind by a page that is gone.
 
+import { namesIn, openFolder, openForWriting, removeFile, type SyncHandle } from "./store/opfs.js";
+
 const FOLDER = "kinglet-spool";
 const lockOf = (name: string) => `${FOLDER}/${name}`;
 
@@ -18,21 +20,19 @@ export function reserve(): { name: string; remove(): Promise<void> } {
   };
 }
 
-/** For the worker. `undefined` where the browser has no such files, or the page no right to them. */
-export async function create(name: string): Promise<FileSystemFileHandle | undefined> {
-  try {
-    return locks() && (await (await folder(true)).getFileHandle(name, { create: true }));
-  } catch {
-    return undefined;
-  }
+/** For the worker. Rejects, or `undefined`, where the browser has no such files, or the page no right to them. */
+export async function create(name: string): Promise<[FileSystemFileHandle, SyncHandle] | undefined> {
+  const files = locks() && (await openFolder(FOLDER, true));
+  const handle = files && (await openForWriting(files, name));
+  return handle && [await files.getFileHandle(name), handle];
 }
 
 /** Removes what pages left that are gone. Whatever fails, it can wait for the next engine. */
 export async function sweep(): Promise<void> {
   try {
-    const files = await folder(false);
-    for await (const name of (files as unknown as { keys(): AsyncIterable<string> }).keys()) {
-      await locks()?.request(lockOf(name), { ifAvailable: true }, async (lock) => lock && files.removeEntry(name));
+    const files = await openFolder(FOLDER, false);
+    for (const name of await namesIn(files)) {
+      await locks()?.request(lockOf(name), { ifAvailable: true }, async (lock) => lock && removeFile(files, name));
     }
   } catch {
     // Mostly: there is no such folder.
@@ -40,22 +40,10 @@ export async function sweep(): Promise<void> {
 }
 
 export async function remove(name: string): Promise<void> {
-  // The ended worker lets go of its file a little later.
-  for (let tries = 0; tries < 20; tries++) {
-    try {
-      return await (await folder(false)).removeEntry(name);
-    } catch (e) {
-      if (!(e instanceof DOMException && e.name === "NoModificationAllowedError")) return;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
+  await openFolder(FOLDER, false).then((files) => removeFile(files, name)).catch(() => {}); // or there never was a file
 }
 
 /** Undefined in pages without https, and in old browsers. */
 function locks(): LockManager | undefined {
   return (navigator as { locks?: LockManager }).locks;
-}
-
-async function folder(create: boolean): Promise<FileSystemDirectoryHandle> {
-  return (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create });
 }

@@ -3,9 +3,16 @@
 
 import { BlobReader, type ChunkReader } from "./source.js";
 import * as files from "./spool-file.js";
+import { MemoryPieces } from "./store/memory.js";
+import { writeAll, type SyncHandle } from "./store/opfs.js";
+import { PieceStore } from "./store/pieces.js";
+import type { FileRecord } from "./store/store.js";
+
+/** Of the one stream in a store of its own. */
+const KEY = "stream";
 
 interface Store {
-  write(chunk: Uint8Array): void;
+  write(chunk: Uint8Array): void | Promise<void>;
   /** All that was written; no more may be. */
   end(): Promise<Blob>;
 }
@@ -58,7 +65,7 @@ export class Spool implements ChunkReader {
     if (!this.#wanted) return;
     try {
       this.#store ??= await openStore(this.name);
-      this.#store.write(chunk);
+      await this.#store.write(chunk);
     } catch (e) {
       this.#giveUp(e);
     }
@@ -72,18 +79,8 @@ export class Spool implements ChunkReader {
 }
 
 async function openStore(name: string): Promise<Store> {
-  const file = await files.create(name);
-  const handle = await (file as SyncFile | undefined)?.createSyncAccessHandle?.().catch(() => undefined);
-  return file && handle ? new FileStore(file, handle) : new BlobStore();
-}
-
-// TypeScript has these in its library of workers only.
-interface SyncFile extends FileSystemFileHandle {
-  createSyncAccessHandle?(): Promise<SyncHandle>;
-}
-interface SyncHandle {
-  write(bytes: Uint8Array, options: { at: number }): number;
-  close(): void;
+  const file = await files.create(name).catch(() => undefined);
+  return file ? new FileStore(...file) : new BlobStore();
 }
 
 class FileStore implements Store {
@@ -92,10 +89,8 @@ class FileStore implements Store {
   constructor(private readonly file: FileSystemFileHandle, private readonly handle: SyncHandle) {}
 
   write(chunk: Uint8Array): void {
-    // A full disk may also show as a write that ends early.
-    const written = this.handle.write(chunk, { at: this.#written });
-    if (written < chunk.length) throw new Error("the disk is full");
-    this.#written += written;
+    writeAll(this.handle, chunk, this.#written);
+    this.#written += chunk.length;
   }
 
   async end(): Promise<Blob> {
@@ -104,29 +99,20 @@ class FileStore implements Store {
   }
 }
 
-/** So many bytes make a Blob: few enough to be gathered in memory, enough for a large model to be few Blobs. */
-const BLOB_BYTES = 16 << 20;
-
 class BlobStore implements Store {
-  #blobs: Blob[] = [];
-  #gathered: Uint8Array<ArrayBuffer>[] = [];
-  #bytes = 0;
+  readonly #pieces = new PieceStore("memory", new MemoryPieces());
+  readonly #file = this.#pieces.open(KEY, "write");
+  #written = 0;
 
-  write(chunk: Uint8Array): void {
-    this.#gathered.push(chunk.slice());
-    this.#bytes += chunk.length;
-    if (this.#bytes >= BLOB_BYTES) this.#close();
+  async write(chunk: Uint8Array): Promise<void> {
+    await (await this.#file).write(this.#written, chunk);
+    this.#written += chunk.length;
   }
 
   async end(): Promise<Blob> {
-    this.#close();
-    return new Blob(this.#blobs);
-  }
-
-  #close(): void {
-    this.#blobs.push(new Blob(this.#gathered));
-    this.#gathered = [];
-    this.#bytes = 0;
+    const record: FileRecord = { version: 1, name: KEY, identity: null, size: this.#written, done: [], complete: true, created: 0, changed: 0 };
+    await (await this.#file).save(record);
+    return this.#pieces.blob(KEY, record);
   }
 }
 

@@ -21,8 +21,10 @@ export interface AdapterOptions {
 
 export interface EngineOptions {
   /**
-   * Default: the small model that comes with the package. A URL of one part of a split file (`-00001-of-00003.gguf`)
-   * stands for all parts; an array gives the parts themselves, in order. A stream can be read once only.
+   * Default: the small model that comes with the package. A string is a name of the catalogue ("smollm2-360m",
+   * "qwen2.5-1.5b:q8_0"), a file on the Hugging Face Hub ("hf:owner/repository/file.gguf", "hf:owner/repository@revision/..."),
+   * what was imported ("local:name"), or a URL. One part of a split file (`-00001-of-00003.gguf`) stands for all parts; an
+   * array gives the parts themselves, in order. A stream can be read once only.
    */
   model?: ModelFile | readonly ModelFile[] | ReadableStream<Uint8Array>;
   /**
@@ -40,6 +42,16 @@ export interface EngineOptions {
    * Authorization when a redirect leaves the origin, and a redirect with any other header is refused.
    */
   headers?: Record<string, string>;
+  /**
+   * Where what is downloaded is kept, so that it is downloaded once: "auto" (the default) is the first that works of the
+   * origin's private file system ("opfs"), the Cache API ("cache-api") and the page's memory ("memory"). "none" keeps
+   * nothing. A complete file is used without asking its server, so also without a network.
+   */
+  cache?: CacheOption;
+  /** Asks the server whether a stored file is still its own, and downloads it again where it is not. */
+  revalidate?: boolean;
+  /** Where "hf:" and the catalogue's files come from; default https://huggingface.co. */
+  hub?: string | URL;
   /** Hex digest of the file (an array for split files), checked while it streams in. */
   sha256?: string | readonly string[];
   /** Ends the loading; the engine does not outlive it. */
@@ -53,6 +65,8 @@ export interface EngineOptions {
   /** For the package's own tests only: may change or go at any time. */
   testing?: Testing;
 }
+
+export type CacheOption = "auto" | "opfs" | "cache-api" | "memory" | "none";
 
 export interface Testing {
   /** "auto" takes an adapter that is a program, which is slower than the CPU backend. */
@@ -74,6 +88,9 @@ export interface Progress {
   loaded: number;
   /** Absent while a stream does not know its length. */
   total?: number;
+  /** Of a download, over the last seconds. */
+  bytesPerSecond?: number;
+  secondsLeft?: number;
 }
 
 export type EngineEvent =
@@ -82,6 +99,8 @@ export type EngineEvent =
   /** At load, or in the middle of an answer, which goes on. `reason.code`: NO_WEBGPU, GPU_UNTRUSTED, OUT_OF_MEMORY or DEVICE_LOST. */
   | { type: "backend-changed"; from: "webgpu"; to: "cpu"; reason: KingletError }
   | { type: "download-resumed"; url: string; offset: number; attempt: number; reason: string }
+  /** The server has another file than the one whose download had begun on an earlier visit. */
+  | { type: "download-restarted"; url: string; reason: string }
   | { type: "option-ignored"; option: string };
 
 export interface EngineInfo {
@@ -100,6 +119,8 @@ export interface EngineInfo {
   /** Why there is no fallback. */
   fallbackReason?: string;
   threads: number;
+  /** Of the model's file, or of its parts one after the other; absent where it was not computed, as for a Blob without `sha256`. */
+  sha256?: string;
   /** Which binary runs. */
   simd: "simd" | "relaxed";
 }

@@ -1,9 +1,11 @@
 // The worker: holds the wasm, reads the model, runs one request at a time. Between two tokens it listens.
 
+import { breathe } from "./breathe.js";
 import { errorData, KingletError } from "./errors.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
-import type { Call, Embedded, EngineRequest, FromWorker, Inspected, Part, Reply, ToWorker, Token } from "./protocol.js";
+import type { Answer, Call, Embedded, EngineRequest, FromWorker, Part, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
+import { storeAll } from "./store-all.js";
 import type { MadeFor, MemoryUse, Signals, Stats } from "./types.js";
 
 type Step =
@@ -24,13 +26,13 @@ let running: { id: number; aborted: boolean; tokens: Token[] } | undefined;
 let lastWords: string | undefined;
 let crashed = false;
 /** Waits for the model's parts. */
-let reopening: { resolve(parts: Part[]): void; reject(error: KingletError): void } | undefined;
+let reopening: { resolve(model: { parts: Part[]; store?: StoreAccess }): void; reject(error: KingletError): void } | undefined;
 
-const send = (message: FromWorker | Inspected) => (self as unknown as { postMessage(message: FromWorker | Inspected): void }).postMessage(message);
+const send = (message: FromWorker | Answer) => (self as unknown as { postMessage(message: FromWorker | Answer): void }).postMessage(message);
 
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
   if (data.type === "trap") loader.wasm.trap();
-  else if (data.type === "parts") reopening?.resolve(data.parts);
+  else if (data.type === "parts") reopening?.resolve(data);
   else if (data.type === "unreadable") reopening?.reject(KingletError.from(data.error));
   else if (data.type === "abort") {
     if (running?.id === data.id) running.aborted = true;
@@ -66,7 +68,8 @@ async function work(): Promise<void> {
   busy = true;
   for (let message; (message = inbox.shift()); ) {
     if (message.type === "load") await load(message);
-    else if (message.type === "inspect") await inspect(message);
+    else if (message.type === "inspect") await answerOnce(async () => ({ type: "inspected", report: await readHeader(message) }));
+    else if (message.type === "store") await answerOnce(() => storeAll(message, send));
     else if (message.type === "run") await run(message.id, message.request);
     else if (message.type === "call") serve(message);
   }
@@ -81,14 +84,16 @@ async function load(message: Load): Promise<void> {
     send({ type: "loaded", info: loader.info, reason });
   } catch (e) {
     const error = loader.failure(e);
+    await loader.giveUp(error);
     if (error) send({ type: "failed", error });
     else crash(String(e));
   }
 }
 
-async function inspect(message: Extract<ToWorker, { type: "inspect" }>): Promise<void> {
+/** In a worker of its own. */
+async function answerOnce(answer: () => Promise<Answer>): Promise<void> {
   try {
-    send({ type: "inspected", report: await readHeader(message) });
+    send(await answer());
   } catch (e) {
     const error = errorData(e);
     if (error) send({ type: "failed", error });
@@ -96,7 +101,7 @@ async function inspect(message: Extract<ToWorker, { type: "inspect" }>): Promise
   }
 }
 
-function reopen(): Promise<Part[]> {
+function reopen(): Promise<{ parts: Part[]; store?: StoreAccess }> {
   return new Promise((resolve, reject) => {
     reopening = { resolve, reject };
     send({ type: "reopen" });
@@ -233,14 +238,4 @@ function answer(call: Call): Reply {
       engine.unload_adapter(call.argument);
       return null;
   }
-}
-
-const { port1, port2 } = new MessageChannel();
-
-/** Lets waiting messages in; a timer would cost 4 ms. */
-function breathe(): Promise<void> {
-  return new Promise((resolve) => {
-    port1.onmessage = () => resolve();
-    port2.postMessage(null);
-  });
 }

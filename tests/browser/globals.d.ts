@@ -14,6 +14,7 @@ declare global {
     code: string; name?: string; isKinglet?: boolean; message: string; details: Record<string, any>; text?: string; ids?: number[];
   }>;
   function greedy(engine: Kinglet.Engine, options?: object): Promise<Kinglet.Completion>;
+  function emptied(): Promise<void>;
   function collect<T>(stream: AsyncIterable<T>): Promise<T[]>;
   /** Of lib/router.mjs. */
   const engine: Kinglet.Engine;

@@ -18,7 +18,8 @@ after(() => it.close());
 beforeEach(() => it.open());
 
 /** Loads with these options in the page; the ids of the golden run's beginning, or the failure. */
-function load(/** @type {object} */ options) {
+const load = loadIt;
+function loadIt(/** @type {object} */ options) {
   return it.page.evaluate(async (options) => {
     const phases = [];
     const events = [];
@@ -84,7 +85,9 @@ describe("sources", () => {
     it.route("/m.gguf", file(STORIES));
     const { phases } = await load({ model: "/m.gguf", sha256: SHA256 });
     const ends = (name) => phases.filter(({ phase }) => phase === name).at(-1);
-    assert.deepEqual(ends("download"), { phase: "download", loaded: STORIES.length, total: STORIES.length });
+    const { bytesPerSecond, secondsLeft, ...download } = ends("download") ?? {};
+    assert.deepEqual(download, { phase: "download", loaded: STORIES.length, total: STORIES.length });
+    assert.ok(bytesPerSecond > 0 && secondsLeft === 0, `${bytesPerSecond} bytes a second, ${secondsLeft} s left`);
     assert.equal(ends("verify")?.loaded, STORIES.length);
     assert.equal(ends("load")?.loaded, ends("load")?.total);
     assert.deepEqual(ends("compile"), { phase: "compile", loaded: 1, total: 1 });
@@ -101,7 +104,9 @@ describe("sources", () => {
   });
 });
 
-describe("network", () => {
+for (const cache of /** @type {const} */ (["auto", "none"])) describe(`network, cache: "${cache}"`, () => {
+  const load = (/** @type {object} */ options) => loadIt({ cache, ...options });
+
   test("a cut connection goes on where it stopped, with the same file", async () => {
     it.route("/cut.gguf", file(STORIES, { cutAfter: (nth) => (nth < 3 ? 300_000 : undefined) }));
     const { ids, events } = await load({ model: "/cut.gguf", sha256: SHA256 });
@@ -162,7 +167,7 @@ describe("network", () => {
     assert.deepEqual(ids, IDS, none.message);
     const elsewhere = it.seen.filter(({ origin }) => origin === "other");
     assert.ok(elsewhere.length >= 2 && elsewhere.every(({ headers }) => headers.authorization === undefined));
-    assert.equal((await load({ model: "/gated.gguf" })).error.details.status, 401);
+    assert.equal((await load({ model: "/gated.gguf", cache: "none" })).error.details.status, 401);
 
     it.route("/moved.gguf", (_, response) => void response.writeHead(302, { Location: `${it.other.base}/cdn.gguf` }).end());
     const { error } = await load({ model: "/moved.gguf", headers: { "X-Token": "secret" } });
@@ -180,11 +185,11 @@ describe("network", () => {
         response.on("close", resolve);
       });
     });
-    const error = await it.page.evaluate(async () => {
+    const error = await it.page.evaluate(async (cache) => {
       const controller = new AbortController();
       const onProgress = ({ phase, loaded }) => phase === "download" && loaded > 0 && controller.abort(new Error("enough"));
-      return failure(createEngine({ model: "/slow.gguf", signal: controller.signal, onProgress }));
-    });
+      return failure(createEngine({ model: "/slow.gguf", cache, signal: controller.signal, onProgress }));
+    }, cache);
     assert.equal(error.code, "ABORTED");
     await closed;
     await it.workersLeft();

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, beforeEach, describe, test } from "node:test";
 import { launchWithProfile, SWIFTSHADER } from "./lib/browser.mjs";
 import { openGpu } from "./lib/gpu.mjs";
+import { file } from "./lib/hub.mjs";
 import { GOLDEN, STORIES } from "./lib/package.mjs";
 
 const it = await openGpu("Chromium", () => launchWithProfile(SWIFTSHADER));
@@ -70,4 +71,23 @@ describe("a stream whose GPU is lost", { skip: it.missing }, () => {
     assert.ok(got.ids.length > 0 && got.error.ids?.length === got.ids.length);
     assert.deepEqual(got.ids, IDS.slice(0, got.ids.length));
   });
+});
+
+describe("a URL whose GPU is lost", { skip: it.missing }, () => {
+  for (const [cache, at] of /** @type {const} */ ([["opfs", { loading: 30 }], ["opfs", { answering: 100 }], ["memory", { loading: 30 }]])) {
+    test(`while ${Object.keys(at)} is read again from the store "${cache}"`, async () => {
+      it.route("/once.gguf", file(STORIES));
+      const got = await it.page.evaluate(async ({ cache, at }) => {
+        const { start } = losing(/** @type {Point} */ (at));
+        const engine = await createEngine({ model: "/once.gguf", cache, contextLength: 256, testing: { software: true }, worker: start });
+        const ids = [];
+        for await (const { choices: [choice] } of await engine.completions.create({ prompt: "", temperature: 0, max_tokens: 40, stream: true })) ids.push(...(choice.token_ids ?? []));
+        const { backend } = engine.info;
+        await engine.dispose();
+        return { ids, backend };
+      }, { cache, at });
+      assert.deepEqual([got.ids, got.backend], [IDS, "cpu"]);
+      assert.equal(it.seen.filter(({ path }) => path === "/once.gguf").length, 1);
+    });
+  }
 });

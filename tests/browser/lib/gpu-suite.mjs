@@ -245,7 +245,7 @@ export function gpuSuite(name, it, { slow = false } = {}) {
 
     test("where the model cannot be read again: DEVICE_LOST with the answer so far; the next request starts afresh", async () => {
       it.route("/once.gguf", inTurn(file(STORIES), status(404), file(STORIES)));
-      const got = await interrupted({ answering: 100 }, { model: "/once.gguf" });
+      const got = await interrupted({ answering: 100 }, { model: "/once.gguf", cache: "none" });
       assert.equal(got.error.code, "DEVICE_LOST");
       assert.match(got.error.message, /lost.*the CPU cannot take over.*no such file/);
       assert.deepEqual(got.error.ids, IDS.slice(0, got.error.ids?.length));
@@ -259,7 +259,7 @@ export function gpuSuite(name, it, { slow = false } = {}) {
 
     test("a file that has changed since is not taken for the same", { skip: brief && "a soak does it" }, async () => {
       it.route("/changing.gguf", inTurn(file(STORIES), file(STORIES, { etag: '"v2"' })));
-      const got = await interrupted({ answering: 100 }, { model: "/changing.gguf" });
+      const got = await interrupted({ answering: 100 }, { model: "/changing.gguf", cache: "none" });
       assert.equal(got.error.code, "DEVICE_LOST");
       assert.match(got.error.message, /changed on the server/);
     });

@@ -42,3 +42,43 @@ export const status = (status, headers = {}) => (_, response) => void response.w
 
 /** @type {(...answers: Route[]) => Route} One after the other, the last one for good. */
 export const inTurn = (...answers) => (request, response, nth) => answers[Math.min(nth, answers.length - 1)](request, response, nth);
+
+/**
+ * A file that comes over each connection at its own rate.
+ * @param {Buffer} bytes
+ * @param {number} bytesPerSecond
+ * @param {{ etag?: string | null, ranges?: boolean, size?: boolean }} [how] `etag: null`: nothing tells it from another one; `size: false`: nobody knows where it ends
+ */
+export function throttled(bytes, bytesPerSecond, { etag = '"v1"', ranges = true, size = true } = {}) {
+  const seen = { open: 0, most: 0, sent: 0, ranges: /** @type {(string | undefined)[]} */ ([]) };
+  const MS = 20;
+  /** @type {Route} */
+  const route = (request, response) => {
+    const { range } = request.headers;
+    seen.ranges.push(range);
+    const wanted = ranges && /^bytes=(\d+)-(\d*)$/.exec(range ?? "");
+    const start = wanted ? Number(wanted[1]) : 0;
+    const end = wanted && wanted[2] ? Math.min(Number(wanted[2]) + 1, bytes.length) : bytes.length;
+    response.writeHead(wanted ? 206 : 200, {
+      ...(etag !== null && { ETag: etag }),
+      ...(size && { "Content-Length": end - start }),
+      "Content-Type": "application/octet-stream",
+      ...(wanted && { "Content-Range": `bytes ${start}-${end - 1}/${bytes.length}` }),
+    });
+    seen.most = Math.max(seen.most, ++seen.open);
+    let at = start;
+    const timer = setInterval(() => {
+      if (response.writableNeedDrain) return;
+      const until = Math.min(at + Math.ceil((bytesPerSecond * MS) / 1000), end);
+      response.write(bytes.subarray(at, until));
+      seen.sent += until - at;
+      at = until;
+      if (at >= end) response.end();
+    }, MS);
+    response.on("close", () => {
+      clearInterval(timer);
+      seen.open--;
+    });
+  };
+  return { route, seen };
+}

@@ -69,10 +69,15 @@ export async function openPackage(start = launch) {
     const ids = processInfo.filter(({ type }) => type === wanted).map(({ id }) => id);
     return ids.map((id) => 1024 * Number(new RegExp(`${figure}:\\s+(\\d+)`).exec(readFileSync(`/proc/${id}/status`, "utf8"))?.[1] ?? 0));
   };
-  const open = async () => {
+  /** Loads the page anew; what it stored stays. */
+  const reload = async () => {
     await page.goto(site.base + "/");
     seen.length = 0;
     await page.evaluate(inPage);
+  };
+  const open = async () => {
+    await reload();
+    await page.evaluate(() => emptied());
   };
   await open();
   return {
@@ -95,8 +100,17 @@ export async function openPackage(start = launch) {
     async peakOf(/** @type {string} */ type) {
       return Math.max(...(await processes(type, "VmHWM")));
     },
-    /** Ends every engine of the last test by leaving its page. */
+    /** Ends every engine of the last test by leaving its page, and forgets what was stored. */
     open,
+    reload,
+    inPage,
+    /** Another tab of the same browser, where it has a profile. */
+    async newTab() {
+      const tab = await browser.newPage();
+      await tab.goto(site.base + "/");
+      await tab.evaluate(inPage);
+      return tab;
+    },
     async close() {
       await browser.close();
       site.close();
@@ -149,6 +163,23 @@ async function inPage() {
         return { name: e.name, isKinglet: e instanceof kinglet.KingletError, code: e.code, message: e.message, details: e.details, text: e.text, ids: e.ids && [...e.ids] };
       }
       return { code: "nothing failed" };
+    },
+    /** Nothing is stored of any model. */
+    async emptied() {
+      const root = await navigator.storage.getDirectory();
+      for (let tries = 0; ; tries++) {
+        try {
+          await root.removeEntry("kinglet-models", { recursive: true });
+        } catch (e) {
+          // The handles of the last page's workers live a little longer.
+          if (/** @type {Error} */ (e).name !== "NotFoundError" && tries < 100) {
+            await new Promise((resolve) => setTimeout(resolve, 20));
+            continue;
+          }
+        }
+        break;
+      }
+      await caches.delete("kinglet-models");
     },
     greedy: (engine, options) => engine.completions.create({ prompt: "", temperature: 0, max_tokens: 40, ...options }),
     async collect(stream) {

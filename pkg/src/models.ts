@@ -1,0 +1,135 @@
+// What is stored of models: `import { models } from "kinglet"`.
+
+import { modelOf, resolveModelFiles } from "./address.js";
+import { badRequest, KingletError } from "./errors.js";
+import { askWorker } from "./ask-worker.js";
+import { accessStore, resolveModel } from "./model.js";
+import type { Part } from "./protocol.js";
+import { memory } from "./store/memory.js";
+import type { FileRecord, Store, StoreKind } from "./store/store.js";
+import { keyOf, lockOf, openStore, STORES } from "./store/stores.js";
+import type { EngineOptions, ModelFile } from "./types.js";
+
+export interface StoredModel {
+  /** What `createEngine`, `delete` and `export` take. */
+  model: string;
+  store: StoreKind;
+  files: number;
+  /** Of all files, as far as their sizes are known. */
+  bytes?: number;
+  storedBytes: number;
+  /** Nothing is missing, and every byte was read back and hashed. */
+  complete: boolean;
+  /** Of each file, in order; compared with what the caller or the hub said where `verified`. */
+  sha256?: string[];
+  verified: boolean;
+  created: Date;
+  changed: Date;
+}
+
+export interface ImportOptions extends Pick<EngineOptions, "cache" | "headers" | "hub" | "onEvent" | "onProgress" | "revalidate" | "sha256" | "signal" | "worker"> {}
+
+type Found = { store: Store; record: FileRecord };
+
+export const models = {
+  /** In every store there is; also what was begun only. */
+  async list(): Promise<StoredModel[]> {
+    const groups = new Map<string, Found[]>();
+    for (const store of await stores()) {
+      for (const record of await store.list()) {
+        const group = `${store.kind} ${modelOf(record.name).model}`;
+        groups.set(group, [...(groups.get(group) ?? []), { store, record }]);
+      }
+    }
+    return [...groups.values()].map(describe).sort((a, b) => a.model.localeCompare(b.model));
+  },
+
+  /** From every store. Rejects with BAD_REQUEST while a tab downloads or loads it. Resolves to whether there was anything. */
+  async delete(model: string | URL, options: Pick<EngineOptions, "hub"> = {}): Promise<boolean> {
+    let found = false;
+    const names = resolveModelFiles(model, options.hub).map(({ name }) => name);
+    for (const store of await stores()) {
+      for (const name of names) {
+        const key = keyOf(name);
+        await alone(lockOf(store.kind, key), async () => {
+          found ||= (await store.record(key)) !== undefined;
+          await store.remove(key);
+        });
+      }
+    }
+    return found;
+  },
+
+  /**
+   * Stores a model under this name, for `createEngine` to find: from the name's own address, or from a file or URL
+   * (several for a split model). Goes on with a download that was begun. `cache` as in `createEngine`, but not "none".
+   */
+  async import(model: string | URL, source?: ModelFile | readonly ModelFile[] | ReadableStream<Uint8Array>, options: ImportOptions = {}): Promise<StoredModel> {
+    const { cache = "auto", headers, hub, revalidate, sha256 } = options;
+    if (cache === "none") throw badRequest("cache", '"none" stores nothing');
+    const addresses = resolveModelFiles(model, hub);
+    const given = resolveModel({ model: source ?? model, headers, hub, sha256, cache });
+    const opened = given.open();
+    const { parts, transfer, close } = opened;
+    try {
+      if (parts.length !== addresses.length) throw badRequest("source", `has ${parts.length} files, of which ${addresses[0]!.name} needs ${addresses.length}`);
+      // What is given replaces what is there; what is asked for again does not.
+      const targets = parts.map((part, i): Part => ({ ...part, cache: { ...part.cache, name: addresses[i]!.name, replace: source !== undefined, revalidate } }));
+      const store = opened.store ?? accessStore(cache, transfer);
+      await askWorker({ type: "store", parts: targets, store }, transfer, "stores", options);
+    } finally {
+      close();
+      await given.dispose();
+    }
+    const wanted = modelOf(addresses[0]!.name).model;
+    const found = (await models.list()).find((stored) => stored.model === wanted && stored.complete && (cache === "auto" || stored.store === cache));
+    if (!found) throw new KingletError("DOWNLOAD_FAILED", `${wanted} was stored and is gone again: the browser or another tab has removed it`);
+    return found;
+  },
+
+  /** The files of a complete model, in order; `createEngine` takes them as `model`. They are not read for that. */
+  async export(model: string | URL, options: Pick<EngineOptions, "hub"> = {}): Promise<File[]> {
+    const names = resolveModelFiles(model, options.hub).map(({ name }) => name);
+    for (const store of await stores()) {
+      const records = await Promise.all(names.map((name) => store.record(keyOf(name))));
+      if (!records.every((record): record is FileRecord => record?.complete === true)) continue;
+      return Promise.all(records.map(async (record) => {
+        const { pathname } = new URL(record.name.replace(/^(hf|local):/, "https://name/"));
+        const name = decodeURIComponent(pathname.slice(pathname.lastIndexOf("/") + 1));
+        return new File([await store.blob(keyOf(record.name), record)], name.endsWith(".gguf") ? name : `${name}.gguf`, { lastModified: record.changed });
+      }));
+    }
+    throw badRequest("model", `${names[0]} is not stored here, or only a part of it; models.list says what is`);
+  },
+};
+
+function describe(found: Found[]): StoredModel {
+  const records = found.map(({ record }) => record).sort((a, b) => modelOf(a.name).index - modelOf(b.name).index);
+  const { model, files } = modelOf(records[0]!.name);
+  const complete = records.length === files && records.every((record) => record.complete);
+  const sizes = records.map(({ size }) => size).filter((size) => size !== undefined);
+  return {
+    model, files, complete, store: found[0]!.store.kind,
+    bytes: sizes.length === files ? sizes.reduce((a, b) => a + b) : undefined,
+    storedBytes: records.flatMap(({ done }) => done).reduce((sum, [start, end]) => sum + end - start, 0),
+    sha256: complete ? records.map(({ sha256 }) => sha256!) : undefined,
+    verified: complete && records.every(({ verified }) => verified),
+    created: new Date(Math.min(...records.map(({ created }) => created))),
+    changed: new Date(Math.max(...records.map(({ changed }) => changed))),
+  };
+}
+
+/** Those that work here. */
+async function stores(): Promise<Store[]> {
+  const opened = await Promise.all(STORES.map((kind) => openStore(kind, memory).catch(() => undefined)));
+  return opened.filter((store) => store !== undefined);
+}
+
+async function alone(lock: string, act: () => Promise<void>): Promise<void> {
+  const { locks } = navigator as { locks?: LockManager };
+  if (!locks) return act();
+  await locks.request(lock, { ifAvailable: true }, (lock) => {
+    if (!lock) throw badRequest("model", "is being downloaded or loaded just now; try again when that is done, or abort it");
+    return act();
+  });
+}
