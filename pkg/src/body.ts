@@ -1,4 +1,4 @@
-// A response's body, chunk by chunk, and its wish for when to ask again.
+// A response: its body, chunk by chunk; its wish for when to ask again; what its refusal means.
 
 const READ_BYTES = 1 << 20;
 
@@ -32,4 +32,12 @@ export function retryAfter(response: Response): number | undefined {
   if (!value) return undefined;
   const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
   return Number.isFinite(ms) ? Math.max(ms, 0) : undefined;
+}
+
+export function refusal(status: number): string {
+  if (status === 404 || status === 410) return "there is no such file (404); check the address";
+  if (status === 401 || status === 403) {
+    return `the server refuses access (${status}); pass a token as headers: { Authorization: "Bearer ..." }, and check that it may read this file`;
+  }
+  return `the server answered ${status}`;
 }

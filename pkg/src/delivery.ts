@@ -6,6 +6,7 @@ import { Changed, Download } from "./download.js";
 import { KingletError, type ErrorCode } from "./errors.js";
 import { Filling, type Surroundings } from "./filling.js";
 import { hubDigest } from "./hub.js";
+import { isTold } from "./identity.js";
 import type { CacheTarget, Part } from "./protocol.js";
 import { Sha256 } from "./sha256.js";
 import type { ChunkReader } from "./source.js";
@@ -14,7 +15,7 @@ import { keyOf, lockOf } from "./store/stores.js";
 
 const READ_BYTES = 4 << 20;
 const BREATHE_MS = 16;
-/** How often who waits for another tab's download looks how far it is. */
+/** How often one looks how far another tab's download is. */
 const POLL_MS = 300;
 /** Of a model that turns out not to fit; so much is downloaded again without regret. */
 const TRIFLE_BYTES = 64 << 20;
@@ -40,7 +41,6 @@ export class StoredPart {
   #release: (() => void) | undefined;
   #opening: Promise<void> | undefined;
   #revalidated = false;
-  /** What it has to be, if anybody knows. */
   #digest: Promise<string | undefined> | undefined;
   /** Resolves when it has its lock, or will have none. */
   readonly locked: Promise<void>;
@@ -165,17 +165,17 @@ export class StoredPart {
   async #fill(found: FileRecord | undefined): Promise<void> {
     const { part } = this;
     const { name, hub } = part.cache;
-    const known = found?.identity;
-    // Without a sign of what file it was, the bytes of yesterday and those of today could be of two.
-    const told = known && !known.encoded && (known.etag ?? known.lastModified ?? part.sha256);
-    let kept = part.kind === "http" && told && !found.complete ? found : undefined;
     this.#digest ??= part.sha256 || !hub || part.kind !== "http" ? Promise.resolve(part.sha256) : hubDigest(hub, part.headers);
+    // Without a sign of what file it was, the bytes of then and those of now could be of two.
+    const careful = part.sha256 === undefined;
+    const resumable = found?.identity && (isTold(found.identity) || (!careful && !found.identity.encoded));
+    let kept = part.kind === "http" && resumable && !found.complete ? found : undefined;
     for (;;) {
       const now = Date.now();
       this.#record = kept ?? { version: 1, name, identity: null, done: [], complete: false, created: now, changed: now };
       this.#file = await this.context.store.open(this.#key, "write", kept);
       this.#filling = new Filling(this.#file, this.#record, { ...this.context, store: this.context.store.kind });
-      if (part.kind === "http") this.#filling.fetch(part);
+      if (part.kind === "http") this.#filling.fetch(part, careful);
       else this.#filling.copy(this.context.chunks());
       try {
         return await this.#filling.ready;

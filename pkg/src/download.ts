@@ -1,9 +1,9 @@
 // One file over HTTP as a run of chunks that survives a cut connection: it goes on where it stopped, with
 // `Range: bytes=N-`, if the file is still the same.
 
-import { openBody, retryAfter, type Body } from "./body.js";
+import { openBody, refusal, retryAfter, type Body } from "./body.js";
 import { KingletError } from "./errors.js";
-import { isAnother, UNKNOWN, type FileIdentity } from "./identity.js";
+import { isAnother, isTold, UNKNOWN, type FileIdentity } from "./identity.js";
 import type { ChunkReader } from "./source.js";
 import type { EngineEvent } from "./types.js";
 
@@ -18,7 +18,7 @@ const WORTH_RETRYING = new Set([408, 425, 429, 500, 502, 503, 504, 529]);
 
 export interface DownloadOptions {
   headers?: Record<string, string>;
-  /** Ask for no more than this at first: the later parts of a split file wait while the first is loaded. */
+  /** Ask for no more than this at first. */
   firstBytes?: number;
   /** Ask for no more than this at a time: who reads only the beginning pays for little more. */
   pieceBytes?: number;
@@ -28,6 +28,8 @@ export interface DownloadOptions {
   identity?: FileIdentity;
   /** The bytes are stored: a copy in the browser's own cache would be one too many. */
   stored?: boolean;
+  /** Two files glued together would go unnoticed: what nothing tells from another file is not resumed. */
+  careful?: boolean;
   /** A server that sends the whole file instead of a range is an error. */
   rangeOnly?: boolean;
   onEvent(event: EngineEvent): void;
@@ -54,7 +56,6 @@ export class Download implements ChunkReader {
   #repeated = 0;
   #failures = 0;
   #started = false;
-  /** Since when a read has been under way. */
   #waitingSince: number | undefined;
   #watchdog: ReturnType<typeof setInterval> | undefined;
 
@@ -213,6 +214,9 @@ export class Download implements ChunkReader {
   async #backOff(error: unknown): Promise<void> {
     const reason = error instanceof Error ? error.message : String(error);
     this.#failures++;
+    if (this.options.careful && this.#position > 0 && !isTold(this.identity)) {
+      throw this.#failed(`it was cut after ${this.#position} bytes (${reason}), and the server gives neither ETag nor Last-Modified, by which the rest could be known to be of the same file; load it again, or pass its sha256`);
+    }
     if (this.#failures >= (this.#started ? TRIES : FIRST_TRIES) || this.identity.encoded) {
       const where = this.#position > 0 ? ` after ${this.#position} bytes` : "";
       const advice = this.#position > 0 ? "check the network and load it again" : "check the address and the network, and that the server allows this page's origin (CORS)";
@@ -230,11 +234,7 @@ export class Download implements ChunkReader {
     if (WORTH_RETRYING.has(status) || (response.redirected && this.#started)) {
       return new Temporary("DOWNLOAD_FAILED", `${this.url}: the server answered ${status}; it is busy or broken, try again later`, { url: this.url, status }, retryAfter(response));
     }
-    if (status === 404 || status === 410) return this.#failed("there is no such file (404); check the address", status);
-    if (status === 401 || status === 403) {
-      return this.#failed(`the server refuses access (${status}); pass a token as headers: { Authorization: "Bearer ..." }, and check that it may read this file`, status);
-    }
-    return this.#failed(`the server answered ${status}`, status);
+    return this.#failed(refusal(status), status);
   }
 
   #failed(message: string, status?: number): KingletError {

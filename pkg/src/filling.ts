@@ -57,11 +57,11 @@ export class Filling implements Sink {
     return this.record.size;
   }
 
-  /** From its server. */
-  fetch({ url, headers }: Extract<Part, { kind: "http" }>): void {
+  /** From its server; `careful` as for a download. */
+  fetch({ url, headers }: Extract<Part, { kind: "http" }>, careful: boolean): void {
     const { later, onEvent } = this.around;
     const firstBytes = later ? FIRST_BYTES : undefined;
-    this.#lanes = new Lanes(url, { headers, firstBytes, identity: this.record.identity ?? undefined, stored: true, onEvent }, this);
+    this.#lanes = new Lanes(url, { headers, firstBytes, identity: this.record.identity ?? undefined, stored: true, careful, onEvent }, this);
     void this.#run(async () => {
       await this.#lanes!.run();
       if (!this.#stopped) this.record.size ??= this.record.identity?.size;

@@ -12,6 +12,11 @@ export interface FileIdentity {
 
 export const UNKNOWN: FileIdentity = { etag: null, lastModified: null, size: undefined, near: false, encoded: false };
 
+/** Whether the server says anything of it that another file would not have. */
+export function isTold({ etag, lastModified, encoded }: FileIdentity): boolean {
+  return !encoded && (etag ?? lastModified) !== null;
+}
+
 /** Whether an answer with these is of another file. What is not known on both sides says nothing. */
 export function isAnother(known: FileIdentity, now: Pick<FileIdentity, "etag" | "lastModified" | "size">): boolean {
   const differ = <T>(a: T | null | undefined, b: T | null | undefined) => a != null && b != null && a !== b;

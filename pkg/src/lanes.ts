@@ -2,7 +2,7 @@
 
 import { Changed, Download, type DownloadOptions } from "./download.js";
 import { KingletError } from "./errors.js";
-import type { FileIdentity } from "./identity.js";
+import { isTold, type FileIdentity } from "./identity.js";
 import { Ranges } from "./ranges.js";
 
 /** What one of several connections fetches at a time. */
@@ -121,8 +121,9 @@ export class Lanes {
     this.#received = 0;
     const measured = !this.#waited;
     this.#waited = false;
-    const { size, encoded } = this.#identity ?? {};
-    if (!measured || !this.#more || encoded || size === undefined || this.#helpers.size + 1 >= MOST_LANES) return;
+    const [known, size] = [this.#identity, this.#identity?.size];
+    if (!measured || !this.#more || !known || size === undefined || this.#helpers.size + 1 >= MOST_LANES) return;
+    if (known.encoded || (this.options.careful && !isTold(known))) return;
     if (this.#helpers.size > 0 && rate < WORTH * this.#rate) {
       this.#more = false;
       return;
