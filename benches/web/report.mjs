@@ -69,6 +69,21 @@ function firstTokenSection(file) {
   return `${machine(m)}\n\nFrom before the package is imported, over localhost, kernels not tuned; prompts of about 8 tokens. Cold: an empty profile; warm: the page once more.\n\n${rows(['model, browser', 'MB', 'cold: loaded s', 'first token s', 'warm: loaded s', 'first token s', 'next prompt, first token s'], lines)}`;
 }
 
+/** A .json of tests/browser/stored.mjs. */
+function storedSection(file) {
+  const { machine: m, rounds, runs } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const ways = [...new Set(runs.flatMap(({ loads }) => Object.keys(loads)))];
+  const lines = runs.map(({ model, bytes, browser, loads }) => [`${model}, ${browser}`, mb(bytes), ...ways.map((way) => (loads[way] === undefined ? '–' : (loads[way] / 1000).toFixed(2)))]);
+  return `${machine(m)}\n\nSeconds from \`createEngine\` to an engine on the CPU, context 256; medians of ${rounds}. "none": over localhost, nothing is kept; "first": stored, read back and hashed on the way; "again": from the store.\n\n${rows(['model, browser', 'MB', ...ways], lines)}`;
+}
+
+/** A .json of tests/browser/faults.spec.mjs. */
+function badHubSection(file) {
+  const { machine: m, count, seed, seconds, right, refused, attempts, reloads, resumed, sent, bytes, errors, faults } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const list = (counts) => Object.entries(counts).map(([what, n]) => `${n} ${what}`).join(', ');
+  return `${machine(m)}\n\n${count} downloads (seed ${seed}) in ${seconds} s: ${right} ended with the right file, in ${attempts} attempts; ${refused} with INTEGRITY and nothing kept, because the hub had another file than the caller wanted; 0 corrupted files were accepted. On the way the page was reloaded ${reloads} times, ${resumed} requests asked for the rest of a file, the hub sent ${(sent / bytes).toFixed(2)} times the bytes. Errors told: ${list(errors)}. Faults met: ${list(faults)}.`;
+}
+
 /** For the README: what the models of the catalogue need, and what the large one was measured to take. */
 function memoryTable(file) {
   const { file: model, context, runs } = JSON.parse(fs.readFileSync(file, 'utf8'));
@@ -82,7 +97,7 @@ const args = process.argv.slice(2);
 if (!args.length) { console.error('usage: node report.mjs FILE.jsonl... | node report.mjs --write'); process.exit(2); }
 const section = ([file, ...more]) => {
   if (file.endsWith('.jsonl')) return benchSection([file, ...more]);
-  const special = { 'large.json': largeSection, 'plain-kernels.json': plainSection, 'first-token.json': firstTokenSection }[path.basename(file)];
+  const special = { 'large.json': largeSection, 'plain-kernels.json': plainSection, 'first-token.json': firstTokenSection, 'stored.json': storedSection, 'bad-hub.json': badHubSection }[path.basename(file)];
   if (special) return special(file);
   return path.basename(file).startsWith('gpu-') ? gpuTable(JSON.parse(fs.readFileSync(file, 'utf8'))) : rooflineSection(file);
 };

@@ -2,7 +2,9 @@
 // right file or with an error that says why, and never is a wrong file taken for a model.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { machineFacts } from "../../benches/web/lib/machine.mjs";
 import { launchWithProfile } from "./lib/browser.mjs";
 import { badHub, generator } from "./lib/faults.mjs";
 import { GOLDEN, openPackage, STORIES } from "./lib/package.mjs";
@@ -127,6 +129,8 @@ test(`${COUNT} downloads from a bad hub`, { timeout: 3_600_000 }, async (t) => {
   t.diagnostic(`${totals.reloads} reloads of the page, ${totals.resumed} requests for the rest of a file; errors on the way: ${count(totals.errors)}`);
   t.diagnostic(`faults: ${count(totals.faults)}; sent ${(totals.sent / totals.bytes).toFixed(2)} times the bytes`);
   assert.equal(totals.right + totals.refused, COUNT);
+  const record = process.env.KINGLET_RECORD;
+  if (record) writeFileSync(record, JSON.stringify({ machine: machineFacts(process.env.CHROMIUM ?? "/usr/bin/chromium"), count: COUNT, seed: SEED, seconds, ...totals }, null, 1) + "\n");
   const left = await it.page.evaluate(async () => (await kinglet.models.list()).map(({ model }) => model));
   assert.deepEqual(left, []);
 });

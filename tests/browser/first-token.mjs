@@ -26,7 +26,7 @@ const visit = async (/** @type {Awaited<ReturnType<typeof openPackage>>} */ it) 
     const ids = [1, 2, 3, 4, 5, 6, 7, 8].map((i) => 40 + 7 * i);
     const started = performance.now();
     const { createEngine } = await import(/** @type {string} */ ("/pkg/dist/index.js"));
-    const engine = await createEngine({ model: "/first-token.gguf", backend: "webgpu", contextLength: 128, testing: { tune: false } });
+    const engine = await createEngine({ model: "/first-token.gguf", backend: "webgpu", contextLength: 128, cache: "none", testing: { tune: false } });
     const loaded = performance.now() - started;
     const first = async (/** @type {number[]} */ ids) => {
       const before = performance.now();

@@ -65,7 +65,7 @@ async function inChromium(/** @type {"cpu" | "webgpu"} */ backend, /** @type {nu
       const model = "/large.gguf";
       const report = await kinglet.inspect(model, { contextLength: context });
       const started = performance.now();
-      const engine = await createEngine({ model, backend, contextLength: context });
+      const engine = await createEngine({ model, backend, contextLength: context, cache: "none" });
       const loadMs = performance.now() - started;
       const reply = await engine.completions.create({ prompt, max_tokens: tokens, temperature: 0, ignore_eos: true });
       const { prefillMs, decodeMs } = /** @type {any} */ (engine.stats());
