@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use gpu::{answer, gpu};
 use kinglet::Result;
 use kinglet::backend::any::AnyBackend;
+use kinglet::backend::cpu::pool::Pool;
 use kinglet::backend::webgpu::WebGpuBackend;
 use kinglet::backend::{Backend, DecoderSpec, HeadRows, Memory, Sampled, Sampling, Slot, TensorShape};
 use kinglet::formats::Format;
@@ -162,7 +163,7 @@ fn story(new: impl AsyncFnOnce(DecoderSpec, usize) -> Result<AnyBackend>, f16: b
 fn both_backends_tell_the_same_story() {
     let Some(options) = gpu() else { return };
     for f16 in [true, false] {
-        let (expected, margins) = story(async |spec, _| Ok(AnyBackend::cpu(spec)), f16);
+        let (expected, margins) = story(async |spec, _| Ok(AnyBackend::cpu(spec, Pool::single())), f16);
         let on_gpu = async |spec, _| Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &options).await?)));
         let (found, _) = story(on_gpu, f16);
         assert_eq!((expected.len(), found.len()), (256, 256));

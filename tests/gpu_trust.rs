@@ -5,6 +5,7 @@ mod gpu;
 
 use gpu::gpu;
 use kinglet::backend::any::AnyBackend;
+use kinglet::backend::cpu::pool::Pool;
 use kinglet::backend::webgpu::{GpuOptions, WebGpuBackend};
 use kinglet::generate::GenerateOptions;
 use kinglet::generate::sampler::SplitMix64;
@@ -22,7 +23,7 @@ fn source() -> [FileSource; 1] {
 fn load(options: Option<&GpuOptions>) -> Result<Session<AnyBackend>> {
     let backend = async |spec, _| match options {
         Some(options) => Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, options).await?))),
-        None => Ok(AnyBackend::cpu(spec)),
+        None => Ok(AnyBackend::cpu(spec, Pool::single())),
     };
     block_on(Session::load_on(backend, &mut source(), LoadOptions::default(), |_, _| {}))
 }
@@ -53,7 +54,7 @@ fn finish(session: &mut Session<AnyBackend>, lose: Option<usize>) -> (String, Ve
             Ok(Step::Done { text: piece, .. }) => return (text + &piece, ids),
             Err(error) => {
                 assert_eq!(error.code(), ErrorCode::DeviceLost, "{error}");
-                let cpu = async |spec| Ok(AnyBackend::cpu(spec));
+                let cpu = async |spec| Ok(AnyBackend::cpu(spec, Pool::single()));
                 block_on(session.reload_on(cpu, &mut source(), |_, _| {})).unwrap();
                 assert_eq!((session.info().backend, session.info().adapter.as_deref()), ("cpu", None));
             }

@@ -1,7 +1,8 @@
 //! The CPU kernels against the reference: dequantized weights times activations, summed in f64.
 
-use kinglet::backend::cpu::matrix::Matrix;
+use kinglet::backend::cpu::matrix::{Matrix, products};
 use kinglet::backend::cpu::panel::{Input, Panel};
+use kinglet::backend::cpu::pool::Pool;
 use kinglet::formats::Format;
 use proptest::prelude::*;
 
@@ -101,10 +102,14 @@ fn matrix(format: Format, rows: usize, cols: usize, raw: &[u8], piece: usize, re
 
 /// Products of `tokens` tokens with all rows, `[tokens, rows]`.
 fn product(m: &Matrix, x: &[f32], tokens: usize) -> Vec<f32> {
+    product_on(&mut Pool::single(), m, x, tokens)
+}
+
+fn product_on(pool: &mut Pool, m: &Matrix, x: &[f32], tokens: usize) -> Vec<f32> {
     let mut panel = Panel::default();
-    panel.fill(x, tokens, m.cols, &[m.input()]).unwrap();
+    panel.fill(pool, tokens, m.cols, &[m.input()], |t| &x[t * m.cols..][..m.cols]).unwrap();
     let mut out = vec![f32::NAN; tokens * m.rows];
-    m.product(0..m.rows, &mut panel, &mut out, m.rows);
+    products(pool, &mut panel, [(m, &mut out)]).unwrap();
     out
 }
 
@@ -214,19 +219,19 @@ fn an_impossible_size_is_out_of_memory() {
 }
 
 #[test]
-fn rows_can_be_split() {
+fn threads_share_the_rows() {
     let mut rng = Rng(9);
-    let raw = random_rows(Format::Q4_0, 43, 64, &mut rng);
-    let m = matrix(Format::Q4_0, 43, 64, &raw, 43, true);
-    let x: Vec<f32> = (0..3 * 64).map(|_| rng.float()).collect();
-    let whole = product(&m, &x, 3);
-    let mut panel = Panel::default();
-    panel.fill(&x, 3, 64, &[m.input()]).unwrap();
-    for rows in [0..8, 8..40, 40..43] {
-        let mut out = vec![0.0; 3 * rows.len()];
-        m.product(rows.clone(), &mut panel, &mut out, rows.len());
-        for t in 0..3 {
-            assert_eq!(out[t * rows.len()..][..rows.len()], whole[t * 43..][rows.clone()]);
+    let mut pools = [2, 3, 5].map(|threads| Pool::new(threads).unwrap().eager());
+    for format in FORMATS {
+        let cols = format.block_len().max(32);
+        let raw = random_rows(format, 203, cols, &mut rng);
+        let m = matrix(format, 203, cols, &raw, 203, true);
+        for tokens in [1, 7] {
+            let x: Vec<f32> = (0..tokens * cols).map(|_| rng.float()).collect();
+            let alone = product(&m, &x, tokens);
+            for pool in &mut pools {
+                assert_eq!(product_on(pool, &m, &x, tokens), alone, "{format:?}");
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ mod random_model;
 
 use golden::{Agreement, best, compare};
 use kinglet::backend::any::AnyBackend;
+use kinglet::backend::cpu::pool::Pool;
 use kinglet::backend::webgpu::WebGpuBackend;
 use kinglet::backend::{Backend, DecoderSpec, HeadRows};
 use kinglet::formats::Format;
@@ -36,7 +37,7 @@ struct Device {
 impl Device {
     fn backend(&self, spec: DecoderSpec) -> AnyBackend {
         match &self.gpu {
-            None => AnyBackend::cpu(spec),
+            None => AnyBackend::cpu(spec, Pool::single()),
             Some(options) => AnyBackend::WebGpu(Box::new(block_on(WebGpuBackend::new(spec, options)).unwrap())),
         }
     }
@@ -255,7 +256,12 @@ fn adapters_move_along_to_another_backend() {
             };
             if moves {
                 let mut shards = [FileSource::open(format!("{}/f32.gguf", golden::GOLDEN)).unwrap()];
-                block_on(session.reload_on(async |spec| Ok(AnyBackend::cpu(spec)), &mut shards, |_, _| {})).unwrap();
+                block_on(session.reload_on(
+                    async |spec| Ok(AnyBackend::cpu(spec, Pool::single())),
+                    &mut shards,
+                    |_, _| {},
+                ))
+                .unwrap();
             }
         }
         assert_eq!(session.info().backend, "cpu");

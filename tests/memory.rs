@@ -6,6 +6,7 @@ mod gpu;
 mod random_model;
 
 use gpu::gpu;
+use kinglet::backend::cpu::pool::Pool;
 use kinglet::backend::cpu::{self, CpuBackend};
 use kinglet::backend::webgpu::{self, GpuOptions, Room, WebGpuBackend};
 use kinglet::backend::{Backend, DecoderSpec, HeadRows, Memory, TensorShape};
@@ -66,18 +67,19 @@ fn close(what: &str, estimated: Memory, measured: Memory) {
 
 #[test]
 fn of_the_cpu() {
-    for (spec, formats) in turns() {
+    let on = |threads, spec: &DecoderSpec| CpuBackend::with_pool(spec.clone(), Pool::new(threads).unwrap());
+    for (threads, (spec, formats)) in (1..).zip(turns()) {
         for format in formats {
             let model = Model::new(spec.clone(), Formats::all(format), 3);
-            let mut backend = model.load(CpuBackend::new(spec.clone()));
+            let mut backend = model.load(on(threads, &spec));
             fill(&mut backend);
-            close(&format!("{format:?}"), cpu::estimate(&spec, &shapes(&model)), backend.memory());
+            close(&format!("{format:?}"), cpu::estimate(&spec, &shapes(&model), threads), backend.memory());
         }
         let mix = Formats { value: Format::Q6_K, down: Format::F16, ..Formats::all(Format::Q4_0) };
         let model = Model::new(spec.clone(), mix, 4);
-        let mut backend = model.load(CpuBackend::new(spec.clone()));
+        let mut backend = model.load(on(threads, &spec));
         fill(&mut backend);
-        close("a mix", cpu::estimate(&spec, &shapes(&model)), backend.memory());
+        close("a mix", cpu::estimate(&spec, &shapes(&model), threads), backend.memory());
     }
 }
 

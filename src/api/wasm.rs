@@ -61,7 +61,7 @@ impl Engine {
     pub async fn load(sources: Vec<JsSource>, options: &str, progress: &Function) -> Result<Engine, JsValue> {
         let options: JsLoadOptions = from_json(options)?;
         let backend = async |spec, _context| match options.backend {
-            JsBackend::Cpu => Ok(AnyBackend::cpu(spec)),
+            JsBackend::Cpu => Ok(AnyBackend::cpu(spec, Pool::single())),
             JsBackend::WebGpu => Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &options.gpu()).await?))),
         };
         let mut shards = open(sources);
@@ -74,7 +74,7 @@ impl Engine {
     /// Reads the same model again, onto the CPU, after the GPU was lost. A running request goes on there with the next
     /// [`Engine::step`].
     pub async fn fall_back(&mut self, sources: Vec<JsSource>, progress: &Function) -> Result<(), JsValue> {
-        let backend = async |spec| Ok(AnyBackend::cpu(spec));
+        let backend = async |spec| Ok(AnyBackend::cpu(spec, Pool::single()));
         let mut shards = open(sources);
         self.session.reload_on(backend, &mut shards, report(progress)).await.map_err(to_error)?;
         verify(&mut shards).await

@@ -1,6 +1,7 @@
 //! The backend that a session was given, whichever it is.
 
 use super::cpu::CpuBackend;
+use super::cpu::pool::Pool;
 use super::lora::{Active, LowRank};
 #[cfg(feature = "webgpu")]
 use super::webgpu::WebGpuBackend;
@@ -25,8 +26,8 @@ macro_rules! on_either {
 }
 
 impl AnyBackend {
-    pub fn cpu(spec: DecoderSpec) -> AnyBackend {
-        AnyBackend::Cpu(Box::new(CpuBackend::new(spec)))
+    pub fn cpu(spec: DecoderSpec, pool: Pool) -> AnyBackend {
+        AnyBackend::Cpu(Box::new(CpuBackend::with_pool(spec, pool)))
     }
 
     /// What the GPU was measured to be best at: `GpuOptions::tuning` of the next load.
@@ -54,6 +55,10 @@ impl Backend for AnyBackend {
 
     fn adapter(&self) -> Option<String> {
         on_either!(self, backend => backend.adapter())
+    }
+
+    fn threads(&self) -> usize {
+        on_either!(self, backend => backend.threads())
     }
 
     fn max_batch(&self) -> usize {

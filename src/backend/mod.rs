@@ -223,6 +223,11 @@ pub trait Backend {
         None
     }
 
+    /// Threads of this machine that compute.
+    fn threads(&self) -> usize {
+        1
+    }
+
     /// Bytes of weights, cache and scratch held.
     fn memory(&self) -> Memory;
 

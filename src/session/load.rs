@@ -62,6 +62,7 @@ impl<B: Backend> Session<B> {
                 vocabulary: spec.vocab,
                 backend: backend.name(),
                 adapter: backend.adapter(),
+                threads: backend.threads(),
                 no_fallback: fits.err().map(|error| error.to_string()),
             },
             memory_limit: options.memory_limit,
@@ -105,6 +106,7 @@ impl<B: Backend> Session<B> {
         self.backend = backend;
         self.info.backend = self.backend.name();
         self.info.adapter = self.backend.adapter();
+        self.info.threads = self.backend.threads();
         self.stats.backend = self.info.backend;
         self.cached.clear();
         if let Some(run) = &mut self.run {

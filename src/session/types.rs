@@ -61,6 +61,8 @@ pub struct Info {
     pub backend: &'static str,
     /// What the GPU is called.
     pub adapter: Option<String>,
+    /// Of this machine, that compute: 1 beside a GPU.
+    pub threads: usize,
     /// Why the CPU could not go on where the GPU is lost: the model is too large for it.
     pub no_fallback: Option<String>,
 }

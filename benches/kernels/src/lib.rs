@@ -4,8 +4,9 @@
 use std::cell::RefCell;
 
 use kinglet::backend::cpu::CpuBackend;
-use kinglet::backend::cpu::matrix::Matrix;
+use kinglet::backend::cpu::matrix::{Matrix, products};
 use kinglet::backend::cpu::panel::Panel;
+use kinglet::backend::cpu::pool::Pool;
 use kinglet::backend::spec::*;
 use kinglet::backend::{Backend, HeadRows, LayerSlot, Slot};
 use kinglet::formats::Format;
@@ -77,8 +78,10 @@ pub extern "C" fn products(tokens: usize) {
     PRODUCT.with_borrow_mut(|p| {
         let p = p.as_mut().expect("matrices were made");
         for m in &p.matrices {
-            p.panel.fill(&p.x[..tokens * m.cols], tokens, m.cols, &[m.input()]).expect("enough memory");
-            m.product(0..m.rows, &mut p.panel, &mut p.out, m.rows);
+            let (pool, cols) = (&mut Pool::single(), m.cols);
+            let (panel, x) = (&mut p.panel, &p.x);
+            panel.fill(pool, tokens, cols, &[m.input()], |t| &x[t * cols..][..cols]).expect("enough memory");
+            products(pool, panel, [(m, &mut p.out)]).expect("enough memory");
         }
     });
 }

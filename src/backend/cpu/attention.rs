@@ -3,6 +3,7 @@
 
 use super::kv_cache::BLOCK;
 use super::memory::reserve;
+use super::pool::Parts;
 use super::{CpuBackend, math};
 use crate::Result;
 use crate::backend::spec::{DecoderSpec, LayerKind};
@@ -10,53 +11,57 @@ use crate::num::v128::*;
 
 impl CpuBackend {
     pub(super) fn attention_step(&mut self, layer: usize) -> Result<()> {
-        let (spec, batch) = (&self.spec, &mut self.batch);
+        let (spec, batch, pool) = (&self.spec, &mut self.batch, &mut self.pool);
         let dim = spec.head_dim;
         let per_kv = spec.heads / spec.kv_heads;
         let window = match spec.layer_kinds[layer] {
             LayerKind::Local => spec.sliding_window.unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
-        let need = scores_of(spec, batch.start + batch.tokens) as usize;
+        let positions = batch.start + batch.tokens;
+        let scratch = scores_of(spec, positions) as usize;
+        let need = scratch * pool.threads();
         if batch.scores.len() < need {
             let more = need - batch.scores.len();
             reserve(&mut batch.scores, more, "attention scores")?;
             batch.scores.resize(need, 0.0);
         }
-        for kv_head in 0..spec.kv_heads {
-            let (keys, values) = self.cache.head(layer, kv_head);
-            // (token, head) of the queries that share this head.
-            let count = batch.tokens * per_kv;
-            let place = |i: usize| (i / per_kv * spec.heads + kv_head * per_kv + i % per_kv) * dim;
-            let mut i = 0;
-            while i < count {
-                let rows = (count - i).min(4);
+        // (token, head) of the queries that share a head of the cache, in tiles of four.
+        let count = batch.tokens * per_kv;
+        let tiles = count.div_ceil(4);
+        let (cache, queries, start) = (&self.cache, &batch.query, batch.start);
+        let (attended, scores) = (Parts::of(&mut batch.attended), Parts::of(&mut batch.scores));
+        pool.divide(spec.kv_heads * tiles, 8 * dim * positions.min(window), |given, thread| {
+            for unit in given {
+                let (kv_head, i) = (unit / tiles, unit % tiles * 4);
+                let place = |i: usize| (i / per_kv * spec.heads + kv_head * per_kv + i % per_kv) * dim;
+                let (keys, values) = cache.head(layer, kv_head);
                 let mut tile = Tile {
                     keys,
                     values,
                     dim,
                     scale: spec.attention_scale,
                     offsets: std::array::from_fn(|r| place((i + r).min(count - 1))),
-                    ends: std::array::from_fn(|r| batch.start + (i + r).min(count - 1) / per_kv + 1),
+                    ends: std::array::from_fn(|r| start + (i + r).min(count - 1) / per_kv + 1),
                     window,
-                    queries: &batch.query,
-                    out: &mut batch.attended,
-                    scratch: &mut batch.scores,
+                    queries,
+                    out: attended,
+                    // SAFETY: each thread has its own.
+                    scratch: unsafe { scores.part(thread * scratch..(thread + 1) * scratch) },
                 };
-                match rows {
-                    4 => tile.run::<4, 2>(),
+                match count - i {
+                    4.. => tile.run::<4, 2>(),
                     3 => tile.run::<3, 4>(),
                     2 => tile.run::<2, 4>(),
                     _ => tile.run::<1, 4>(),
                 }
-                i += rows;
             }
-        }
+        });
         Ok(())
     }
 }
 
-/// Floats of the scratch for a context of so many positions.
+/// Floats of a thread's scratch for a context of so many positions.
 pub(super) fn scores_of(spec: &DecoderSpec, positions: usize) -> u64 {
     4 * (positions as u64).next_multiple_of(BLOCK as u64) + 4 * (spec.head_dim + BLOCK) as u64
 }
@@ -75,7 +80,8 @@ struct Tile<'a> {
     ends: [usize; 4],
     window: usize,
     queries: &'a [f32],
-    out: &'a mut [f32],
+    /// Each tile has its own places.
+    out: Parts<'a, f32>,
     /// The queries as `[dim][R]`, then the scores as `[R][positions]`, from the first block that is seen.
     scratch: &'a mut [f32],
 }
@@ -145,7 +151,9 @@ impl Tile<'_> {
         for d in d..dim {
             for r in 0..R {
                 let weighted = seen.values[d..].iter().step_by(dim).zip(&seen.scores[r * len..]).map(|(v, s)| v * s);
-                self.out[self.offsets[r] + d] = weighted.sum::<f32>() * inverse[r];
+                let at = self.offsets[r] + d;
+                // SAFETY: the tile's.
+                unsafe { self.out.part(at..at + 1)[0] = weighted.sum::<f32>() * inverse[r] };
             }
         }
     }
@@ -166,7 +174,7 @@ struct Seen<'a, const R: usize> {
 impl<const R: usize> Seen<'_, R> {
     /// Sums of the dimensions d..d + 4 W.
     #[inline(always)]
-    fn weighted<const W: usize>(&self, d: usize, out: &mut [f32], offsets: &[usize; 4]) {
+    fn weighted<const W: usize>(&self, d: usize, out: Parts<f32>, offsets: &[usize; 4]) {
         let mut acc = [[f32x4_splat(0.0); W]; R];
         let positions = self.values.len() / self.dim;
         assert!(d + 4 * W <= self.dim && positions <= self.len && self.scores.len() >= R * self.len);
@@ -184,7 +192,8 @@ impl<const R: usize> Seen<'_, R> {
             }
         }
         for r in 0..R {
-            let out = &mut out[offsets[r] + d..][..4 * W];
+            // SAFETY: the tile's.
+            let out = unsafe { out.part(offsets[r] + d..offsets[r] + d + 4 * W) };
             for (out, acc) in out.chunks_exact_mut(4).zip(acc[r]) {
                 // SAFETY: four floats.
                 unsafe { v128_store(out.as_mut_ptr().cast(), f32x4_mul(acc, f32x4_splat(self.inverse[r]))) };

@@ -1,19 +1,20 @@
 //! Down product (and post-norm), added to the residual stream.
 
-use super::matrix::inputs;
+use super::matrix::{inputs, products};
 use super::{CpuBackend, loaded};
 use crate::Result;
 use crate::backend::LayerSlot;
 
 impl CpuBackend {
     pub(super) fn down_step(&mut self, layer: usize) -> Result<()> {
-        let (spec, batch) = (&self.spec, &mut self.batch);
+        let (spec, batch, pool) = (&self.spec, &mut self.batch, &mut self.pool);
         let weights = &loaded(&self.weights)?.layers[layer];
-        let tokens = batch.tokens;
-        batch.panel.fill(&batch.gate[..tokens * spec.ffn], tokens, spec.ffn, &inputs([&weights.down]))?;
-        weights.down.product(0..spec.hidden, &mut batch.panel, &mut batch.hidden, spec.hidden);
-        self.adapters.add(layer, &batch.gate, tokens, [(LayerSlot::Down, &mut batch.hidden[..])])?;
-        batch.add_to_residual(weights.post_ffn_norm.as_deref(), spec);
+        let (tokens, width) = (batch.tokens, spec.ffn);
+        let gate = &batch.gate;
+        batch.panel.fill(pool, tokens, width, &inputs([&weights.down]), |t| &gate[t * width..][..width])?;
+        products(pool, &mut batch.panel, [(&weights.down, &mut batch.hidden)])?;
+        self.adapters.add(pool, layer, gate, tokens, [(LayerSlot::Down, &mut batch.hidden[..])])?;
+        batch.add_to_residual(pool, weights.post_ffn_norm.as_deref(), spec);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::{Batch, MAX_BATCH};
 use crate::backend::{DecoderSpec, Memory, Slot, TensorShape};
 
 /// What [`crate::backend::Backend::memory`] says of a loaded model once its context was full.
-pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape]) -> Memory {
+pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape], threads: usize) -> Memory {
     let mut weights = 0;
     let mut inputs = Vec::new();
     let mut unpacked = 0;
@@ -26,10 +26,11 @@ pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape]) -> Memory {
         unpacked = unpacked.max(strip);
     }
     let batch = MAX_BATCH.min(spec.context_length);
-    let floats = (MAX_BATCH * Batch::widths(spec) + spec.vocab) as u64 + scores_of(spec, spec.context_length);
+    let floats =
+        (MAX_BATCH * Batch::widths(spec) + spec.vocab) as u64 + threads as u64 * scores_of(spec, spec.context_length);
     Memory {
         weights,
         kv_cache: KvCache::bytes_of(spec, spec.context_length),
-        scratch: 4 * floats + Panel::bytes_of(batch, &inputs) + unpacked as u64,
+        scratch: 4 * floats + Panel::bytes_of(batch, &inputs) + (threads * unpacked) as u64,
     }
 }

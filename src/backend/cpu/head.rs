@@ -1,14 +1,14 @@
 //! Final norm and head, for the rows asked for.
 
-use super::matrix::inputs;
+use super::matrix::{inputs, products};
 use super::memory::reserve;
-use super::{CpuBackend, loaded, math};
+use super::{CpuBackend, loaded};
 use crate::Result;
 use crate::backend::HeadRows;
 
 impl CpuBackend {
     pub(super) fn head_step(&mut self, rows: HeadRows) -> Result<()> {
-        let (spec, batch) = (&self.spec, &mut self.batch);
+        let (spec, batch, pool) = (&self.spec, &mut self.batch, &mut self.pool);
         let weights = loaded(&self.weights)?;
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
         let first = match rows {
@@ -23,16 +23,8 @@ impl CpuBackend {
         if count == 0 {
             return Ok(());
         }
-        for (x, out) in batch.residual[first * spec.hidden..]
-            .chunks_exact(spec.hidden)
-            .zip(batch.hidden.chunks_exact_mut(spec.hidden))
-            .take(count)
-        {
-            math::rms_norm(x, &weights.output_norm, spec.norm_eps, out);
-        }
-        batch.panel.fill(&batch.hidden[..count * spec.hidden], count, spec.hidden, &inputs([head]))?;
-        head.product(0..spec.vocab, &mut batch.panel, &mut batch.logits, spec.vocab);
-        Ok(())
+        batch.normed_panel(pool, first, &weights.output_norm, spec.norm_eps, &inputs([head]))?;
+        products(pool, &mut batch.panel, [(head, &mut batch.logits)])
     }
 
     /// Of all positions, after the final norm.

@@ -4,6 +4,7 @@
 //! `[kv_head][position][dim]`.
 
 use super::memory::zeros;
+use super::pool::Parts;
 use crate::Result;
 use crate::backend::spec::DecoderSpec;
 
@@ -78,18 +79,14 @@ impl KvCache {
         Ok(())
     }
 
-    /// Keys and values of one position, `[kv_heads * dim]` each.
-    pub fn write(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
-        let dim = self.dim;
+    pub fn writer(&mut self, layer: usize) -> Writer<'_> {
         let layer = &mut self.layers[layer];
-        let stride = layer.capacity * dim;
-        for h in 0..self.kv_heads {
-            let (key, value) = (&key[h * dim..][..dim], &value[h * dim..][..dim]);
-            let block = &mut layer.keys[h * stride + position / 4 * 4 * dim..][..4 * dim];
-            for (place, &k) in block[position % 4..].iter_mut().step_by(4).zip(key) {
-                *place = k;
-            }
-            layer.values[h * stride + position * dim..][..dim].copy_from_slice(value);
+        Writer {
+            dim: self.dim,
+            kv_heads: self.kv_heads,
+            stride: layer.capacity * self.dim,
+            keys: Parts::of(&mut layer.keys),
+            values: Parts::of(&mut layer.values),
         }
     }
 
@@ -108,5 +105,37 @@ impl KvCache {
 
     pub fn bytes(&self) -> u64 {
         self.layers.iter().map(|l| 4 * (l.keys.capacity() + l.values.capacity()) as u64).sum()
+    }
+}
+
+/// Of one layer, for several threads.
+pub struct Writer<'a> {
+    dim: usize,
+    kv_heads: usize,
+    /// Elements of a head.
+    stride: usize,
+    keys: Parts<'a, f32>,
+    values: Parts<'a, f32>,
+}
+
+impl Writer<'_> {
+    /// Keys and values of one position, `[kv_heads * dim]` each.
+    ///
+    /// # Safety
+    /// Nobody else writes this position at the same time.
+    pub unsafe fn write(&self, position: usize, key: &[f32], value: &[f32]) {
+        let dim = self.dim;
+        for h in 0..self.kv_heads {
+            let (key, value) = (&key[h * dim..][..dim], &value[h * dim..][..dim]);
+            let block = h * self.stride + position / 4 * 4 * dim;
+            for (d, &k) in key.iter().enumerate() {
+                let at = block + 4 * d + position % 4;
+                // SAFETY: the caller's; the block's other positions are other elements.
+                unsafe { self.keys.part(at..at + 1)[0] = k };
+            }
+            let at = h * self.stride + position * dim;
+            // SAFETY: the caller's.
+            unsafe { self.values.part(at..at + dim) }.copy_from_slice(value);
+        }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::math;
-use super::matrix::Matrix;
+use super::matrix::{Matrix, products};
 use super::memory::reserve;
 use super::panel::{Input, Panel};
+use super::pool::Pool;
 use crate::backend::LayerSlot;
 use crate::backend::lora::{Active, Factor, LowRank};
 use crate::{Error, Result};
@@ -68,6 +69,7 @@ impl Adapters {
     /// Adds to `outs`, each `[tokens, rows of its slot]`, what the active adapters make of `x`, `[tokens, cols]`.
     pub fn add<const N: usize>(
         &mut self,
+        pool: &mut Pool,
         layer: usize,
         x: &[f32],
         tokens: usize,
@@ -78,15 +80,16 @@ impl Adapters {
             for (pair, scale) in self.active.get(&(layer, slot)).into_iter().flatten() {
                 let Pair { a, b, .. } = &**pair;
                 if !filled {
-                    self.inputs.fill(&x[..tokens * a.cols], tokens, a.cols, &[Input::F32])?;
+                    self.inputs.fill(pool, tokens, a.cols, &[Input::F32], |t| &x[t * a.cols..][..a.cols])?;
                     filled = true;
                 }
                 let low = room(&mut self.low, tokens * a.rows)?;
-                a.product(0..a.rows, &mut self.inputs, low, a.rows);
+                products(pool, &mut self.inputs, [(a, &mut *low)])?;
                 math::scale(low, *scale);
-                self.middle.fill(low, tokens, a.rows, &[Input::F32])?;
+                let low = &*low;
+                self.middle.fill(pool, tokens, a.rows, &[Input::F32], |t| &low[t * a.rows..][..a.rows])?;
                 let delta = room(&mut self.delta, tokens * b.rows)?;
-                b.product(0..b.rows, &mut self.middle, delta, b.rows);
+                products(pool, &mut self.middle, [(b, &mut *delta)])?;
                 math::add(&mut out[..tokens * b.rows], delta);
             }
         }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::memory::reserve;
 use super::panel::{Group, Input, Panel, groups};
+use super::pool::{Parts, Pool};
 use super::simd::{Kernel, ROWS, with_kernel};
 use crate::formats::Format;
 use crate::num::v128::{RELAXED, v128_store};
@@ -146,38 +147,58 @@ impl Matrix {
         with_kernel!(self.format, self.relaxed, |K| K::unpack(group, row % ROWS, out));
     }
 
-    /// out[t * stride + r - rows.start] = row r . token t, for `rows` (a whole matrix: `0..self.rows`), which start at a
-    /// multiple of eight.
-    pub fn product(&self, rows: Range<usize>, x: &mut Panel, out: &mut [f32], stride: usize) {
-        assert!(self.is_complete() && x.cols == self.cols && rows.end <= self.rows && rows.start % ROWS == 0);
-        assert!(x.tokens == 0 || out.len() >= (x.tokens - 1) * stride + rows.len() && stride >= rows.len());
-        with_kernel!(self.format, self.relaxed, |K| self.product_with::<K>(rows, x, out, stride));
+    /// Groups of a strip: what is unpacked together where there are several tokens.
+    fn strip_groups(&self) -> usize {
+        let expanded = self.expanded_bytes();
+        strip_bytes(expanded) / expanded
     }
 
-    fn product_with<K: Kernel>(&self, rows: Range<usize>, x: &mut Panel, out: &mut [f32], stride: usize) {
-        let expanded_bytes = K::expanded_bytes(self.cols);
-        let strip_bytes = strip_bytes(expanded_bytes);
-        let strip_groups = strip_bytes / expanded_bytes;
-        let mut expanded = x.take_scratch(strip_bytes);
-        let first_group = rows.start / ROWS;
-        let packed = &self.packed()[first_group * self.group_bytes..rows.end.div_ceil(ROWS) * self.group_bytes];
-        for (s, strip) in packed.chunks(strip_groups * self.group_bytes).enumerate() {
-            let first = s * strip_groups * ROWS;
-            let rows = (strip.len() / self.group_bytes * ROWS).min(rows.len() - first);
+    /// Of a group.
+    fn expanded_bytes(&self) -> usize {
+        with_kernel!(self.format, self.relaxed, |K| K::expanded_bytes(self.cols))
+    }
+
+    fn groups(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    /// out[t * self.rows + r] = row r . token t, for the rows of these groups; `expanded` has room for a strip.
+    ///
+    /// # Safety
+    /// Nobody else has these rows of `out`.
+    unsafe fn product_of<K: Kernel>(&self, of: Range<usize>, x: &Panel, expanded: &mut [u8], out: Parts<f32>) {
+        let strip_groups = if x.tokens > 1 {
+            strip_bytes(K::expanded_bytes(self.cols)) / K::expanded_bytes(self.cols)
+        } else {
+            of.len()
+        };
+        for start in of.clone().step_by(strip_groups.max(1)) {
+            let end = of.end.min(start + strip_groups);
+            let strip = &self.packed()[start * self.group_bytes..end * self.group_bytes];
+            let rows = start * ROWS..self.rows.min(end * ROWS);
             if x.tokens > 1 {
-                self.expand::<K>(strip, &mut expanded);
+                self.expand::<K>(strip, expanded);
             }
             for (token, size) in groups(x.tokens) {
                 let group = x.group(K::INPUT, token);
-                let out = &mut out[token * stride + first..];
-                match size {
-                    4 => self.tiles::<K, 4>(&expanded, group, rows, out, stride),
-                    2 => self.tiles::<K, 2>(&expanded, group, rows, out, stride),
-                    _ => self.one_token::<K>(strip, group, &mut out[..rows]),
+                // SAFETY: the caller's.
+                unsafe {
+                    match size {
+                        4 => self.tiles::<K, 4>(expanded, group, token, &rows, out),
+                        2 => self.tiles::<K, 2>(expanded, group, token, &rows, out),
+                        _ => self.one_token::<K>(strip, group, self.place(token, &rows, out)),
+                    }
                 }
             }
         }
-        x.give_scratch(expanded);
+    }
+
+    /// Where the results of these rows for one token stand.
+    ///
+    /// # Safety
+    /// As for [`Parts::part`].
+    unsafe fn place<'a>(&self, token: usize, rows: &Range<usize>, out: Parts<'a, f32>) -> &'a mut [f32] {
+        unsafe { out.part(token * self.rows + rows.start..token * self.rows + rows.end) }
     }
 
     #[inline(never)]
@@ -204,19 +225,69 @@ impl Matrix {
         }
     }
 
+    /// # Safety
+    /// Nobody else has these rows of `out`.
     #[inline(never)]
-    fn tiles<K: Kernel, const T: usize>(&self, expanded: &[u8], x: Group, rows: usize, out: &mut [f32], stride: usize) {
+    unsafe fn tiles<K: Kernel, const T: usize>(
+        &self,
+        expanded: &[u8],
+        x: Group,
+        token: usize,
+        rows: &Range<usize>,
+        out: Parts<f32>,
+    ) {
         let groups = expanded.chunks_exact(K::expanded_bytes(self.cols));
-        for (group, first) in groups.zip((0..rows).step_by(ROWS)) {
+        for (group, first) in groups.zip(rows.clone().step_by(ROWS)) {
             let mut total = [[0.0; ROWS]; T];
             // SAFETY: a whole group, T tokens, and room for their sums.
             unsafe { K::tile::<T>(group.as_ptr(), x, self.cols, total.as_mut_ptr().cast()) };
-            let count = ROWS.min(rows - first);
+            let rows = first..rows.end.min(first + ROWS);
             for (t, total) in total.iter().enumerate() {
-                out[t * stride + first..][..count].copy_from_slice(&total[..count]);
+                // SAFETY: the caller's.
+                unsafe { self.place(token + t, &rows, out) }.copy_from_slice(&total[..rows.len()]);
             }
         }
     }
+}
+
+/// The products of several matrices with the same panel, each into its own `[tokens, rows]`.
+pub fn products<const N: usize>(pool: &mut Pool, x: &mut Panel, of: [(&Matrix, &mut [f32]); N]) -> Result<()> {
+    let tokens = x.tokens;
+    // What is given out together: a group, or a strip where there are several tokens.
+    let unit = |m: &Matrix| if tokens > 1 { m.strip_groups() } else { 1 };
+    let mut strip = 0;
+    for (m, out) in &of {
+        assert!(m.is_complete() && x.cols == m.cols && out.len() >= tokens * m.rows);
+        if tokens > 1 {
+            strip = strip.max(strip_bytes(m.expanded_bytes()));
+        }
+    }
+    let mut scratch = x.take_scratch(strip * pool.threads())?;
+    let strips = Parts::of(&mut scratch);
+    // Where the units of each begin.
+    let mut first = [0; N];
+    let mut units = 0;
+    for (first, (m, _)) in first.iter_mut().zip(&of) {
+        *first = units;
+        units += m.groups().div_ceil(unit(m));
+    }
+    let of = of.map(|(m, out)| (m, Parts::of(out)));
+    let panel = &*x;
+    let cost = ROWS * x.cols * tokens * of.iter().map(|(m, _)| unit(m)).min().unwrap_or(1);
+    pool.divide(units, cost, |given, thread| {
+        // SAFETY: each thread has a strip of its own.
+        let expanded = unsafe { strips.part(thread * strip..(thread + 1) * strip) };
+        for (first, (m, out)) in first.iter().zip(&of) {
+            let groups = |at: usize| (at.saturating_sub(*first) * unit(m)).min(m.groups());
+            let groups = groups(given.start)..groups(given.end);
+            if !groups.is_empty() {
+                // SAFETY: groups are given out once, and each has its own rows.
+                with_kernel!(m.format, m.relaxed, |K| unsafe { m.product_of::<K>(groups, panel, expanded, *out) });
+            }
+        }
+    });
+    x.give_scratch(scratch);
+    Ok(())
 }
 
 /// What a group of matrices reads together.

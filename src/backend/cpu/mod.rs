@@ -16,6 +16,7 @@ pub mod math;
 pub mod matrix;
 mod memory;
 pub mod panel;
+pub mod pool;
 mod qkv;
 mod rope;
 pub mod simd;
@@ -31,6 +32,7 @@ use kv_cache::KvCache;
 use lora::Adapters;
 use memory::zeros;
 use panel::{Input, Panel};
+use pool::{Parts, Pool};
 use rope::RopeTables;
 use weights::{Loading, Weights};
 
@@ -51,6 +53,7 @@ pub struct CpuBackend {
     rope_factors: RopeFactors,
     batch: Batch,
     adapters: Adapters,
+    pool: Pool,
 }
 
 /// The activations of one batch; all `[tokens, ...]`, rows contiguous.
@@ -79,8 +82,15 @@ struct Batch {
 }
 
 impl CpuBackend {
+    /// On the caller's thread alone.
     pub fn new(spec: DecoderSpec) -> CpuBackend {
+        Self::with_pool(spec, Pool::single())
+    }
+
+    /// The results are the same bits, whatever the pool.
+    pub fn with_pool(spec: DecoderSpec, pool: Pool) -> CpuBackend {
         CpuBackend {
+            pool,
             cache: KvCache::new(&spec),
             rope: RopeTables::default(),
             rope_factors: RopeFactors::Short,
@@ -124,24 +134,32 @@ impl Batch {
         })
     }
 
-    /// The panel of the normed residual stream.
-    fn normed_panel(&mut self, norm: &[f32], eps: f32, inputs: &[Input]) -> Result<()> {
-        let (tokens, width) = (self.tokens, norm.len());
-        let rows = self.residual.chunks_exact(width).zip(self.hidden.chunks_exact_mut(width));
-        for (x, out) in rows.take(tokens) {
-            math::rms_norm(x, norm, eps, out);
-        }
-        self.panel.fill(&self.hidden[..tokens * width], tokens, width, inputs)
+    /// The panel of the normed residual stream, from token `first` on; the norms stay in `hidden`.
+    fn normed_panel(&mut self, pool: &mut Pool, first: usize, norm: &[f32], eps: f32, inputs: &[Input]) -> Result<()> {
+        let (tokens, width) = (self.tokens - first, norm.len());
+        let (residual, hidden) = (&self.residual[first * width..], Parts::of(&mut self.hidden));
+        self.panel.fill(pool, tokens, width, inputs, |t| {
+            // SAFETY: each token is asked for once.
+            let out = unsafe { hidden.part(t * width..(t + 1) * width) };
+            math::rms_norm(&residual[t * width..][..width], norm, eps, out);
+            out
+        })
     }
 
     /// residual += (post-norm of) hidden
-    fn add_to_residual(&mut self, post_norm: Option<&[f32]>, spec: &DecoderSpec) {
-        let len = self.tokens * spec.hidden;
-        let hidden = &mut self.hidden[..len];
-        if let Some(norm) = post_norm {
-            hidden.chunks_exact_mut(spec.hidden).for_each(|row| math::rms_norm_in_place(row, norm, spec.norm_eps));
-        }
-        math::add(&mut self.residual[..len], hidden);
+    fn add_to_residual(&mut self, pool: &mut Pool, post_norm: Option<&[f32]>, spec: &DecoderSpec) {
+        let width = spec.hidden;
+        let (residual, hidden) = (Parts::of(&mut self.residual), Parts::of(&mut self.hidden));
+        pool.divide(self.tokens, width, |tokens, _| {
+            for t in tokens {
+                // SAFETY: each token is given out once.
+                let [residual, hidden] = [residual, hidden].map(|all| unsafe { all.part(t * width..(t + 1) * width) });
+                if let Some(norm) = post_norm {
+                    math::rms_norm_in_place(hidden, norm, spec.norm_eps);
+                }
+                math::add(residual, hidden);
+            }
+        });
     }
 
     fn bytes(&self) -> u64 {
@@ -168,6 +186,10 @@ impl Backend for CpuBackend {
 
     fn max_batch(&self) -> usize {
         MAX_BATCH
+    }
+
+    fn threads(&self) -> usize {
+        self.pool.threads()
     }
 
     fn allocate(&mut self, slot: Slot, format: Format, rows: usize, cols: usize) -> Result<()> {

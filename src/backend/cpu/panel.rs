@@ -3,9 +3,11 @@
 //! Tokens stand in groups of 4, then 2, then 1. Within a group of T tokens everything is interleaved: the n-th four bytes
 //! of token t at `n * T + t`, block b (columns 32b..32b+32) at `b * T + t`.
 
+use super::memory::reserve;
+use super::pool::{Parts, Pool};
 use crate::Result;
-use crate::backend::cpu::memory::reserve;
 use crate::num::v128::*;
+use std::ops::Range;
 
 /// What a kernel reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,108 +74,54 @@ pub fn groups(tokens: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 impl Panel {
-    /// `rows`: `[tokens, cols]`. Only the forms in `inputs` are made.
-    pub fn fill(&mut self, rows: &[f32], tokens: usize, cols: usize, inputs: &[Input]) -> Result<()> {
-        assert_eq!(rows.len(), tokens * cols);
+    /// `row(t)`: the `cols` floats of token `t`. Only the forms in `inputs` are made.
+    pub fn fill<'a>(
+        &mut self,
+        pool: &mut Pool,
+        tokens: usize,
+        cols: usize,
+        inputs: &[Input],
+        row: impl Fn(usize) -> &'a [f32] + Sync,
+    ) -> Result<()> {
         (self.tokens, self.cols) = (tokens, cols);
-        if inputs.contains(&Input::F32) {
+        let wants = |input| inputs.contains(&input);
+        if wants(Input::F32) {
             resize(&mut self.floats, tokens * cols)?;
-            for (first, size) in groups(tokens) {
-                let group = &mut self.floats[first * cols..][..size * cols];
-                if size == 1 {
-                    group.copy_from_slice(&rows[first * cols..][..cols]);
-                    continue;
-                }
-                for t in 0..size {
-                    let row = &rows[(first + t) * cols..][..cols];
-                    for (out, &x) in group[t..].iter_mut().step_by(size).zip(row) {
-                        *out = x;
-                    }
-                }
-            }
         }
-        let (need_i8, need_i16) = (inputs.contains(&Input::I8), inputs.contains(&Input::I16));
-        if need_i8 || need_i16 {
+        if wants(Input::I8) || wants(Input::I16) {
             assert_eq!(cols % 32, 0, "quantized rows are whole blocks");
             let blocks = tokens * cols / 32;
             for floats in [&mut self.scale, &mut self.scaled_sum, &mut self.half_scale, &mut self.half_scaled_sum] {
                 resize(floats, blocks)?;
             }
-            for (ints, needed, bytes) in [(&mut self.i8, need_i8, 1), (&mut self.i16, need_i16, 2)] {
+            for (ints, needed, bytes) in [(&mut self.i8, wants(Input::I8), 1), (&mut self.i16, wants(Input::I16), 2)] {
                 if needed {
                     resize(&mut ints.data, tokens * cols * bytes)?;
                     resize(&mut ints.minus_sum16, blocks * 2)?;
                     resize(&mut ints.minus_sum32, blocks)?;
                 }
             }
-            for (first, size) in groups(tokens) {
+        }
+        let forms = Forms {
+            floats: wants(Input::F32).then(|| Parts::of(&mut self.floats)),
+            scales: [&mut self.scale, &mut self.scaled_sum, &mut self.half_scale, &mut self.half_scaled_sum]
+                .map(|floats| Parts::of(floats)),
+            i8: wants(Input::I8).then(|| self.i8.parts()),
+            i16: wants(Input::I16).then(|| self.i16.parts()),
+        };
+        // Groups of four, and then the rest.
+        pool.divide(tokens.div_ceil(4), 4 * cols * QUANTIZING, |fours, _| {
+            for (first, size) in groups(tokens.min(4 * fours.end) - 4 * fours.start) {
+                // SAFETY: each group is given out once.
+                let mut group = unsafe { forms.group(4 * fours.start + first, size, cols) };
                 for t in 0..size {
-                    let row = &rows[(first + t) * cols..][..cols];
-                    self.quantize(row, first, size, t, need_i8, need_i16);
+                    let row = row(4 * fours.start + first + t);
+                    assert_eq!(row.len(), cols);
+                    group.put(t, row);
                 }
             }
-        }
+        });
         Ok(())
-    }
-
-    fn quantize(&mut self, row: &[f32], first: usize, size: usize, t: usize, need_i8: bool, need_i16: bool) {
-        let base = first * self.cols / 32;
-        let ones = i32x4_splat(0x0001_0001);
-        for (b, block) in row.chunks_exact(32).enumerate() {
-            // SAFETY: `block` is 32 floats.
-            let x: [v128; 8] = std::array::from_fn(|i| unsafe { v128_load(block[4 * i..][..4].as_ptr().cast()) });
-            let mut max = f32x4_abs(x[0]);
-            for &x in &x[1..] {
-                max = f32x4_max(max, f32x4_abs(x));
-            }
-            let max = f32x4_greatest(max);
-            let inverse = f32x4_splat(if max > 0.0 { 127.0 / max } else { 0.0 });
-            let q = |i: usize| f32x4_round_i32x4(f32x4_mul(x[i], inverse)).1;
-            let q: [v128; 4] = std::array::from_fn(|i| i16x8_narrow_i32x4(q(2 * i), q(2 * i + 1)));
-            // Sums of columns (0-1, 2-3) of the quads, over each half of the block.
-            let pairs: [[i32; 2]; 2] = std::array::from_fn(|half| {
-                let s = i32x4_add(i32x4_dot_i16x8(q[2 * half], ones), i32x4_dot_i16x8(q[2 * half + 1], ones));
-                [
-                    i32x4_extract_lane::<0>(s) + i32x4_extract_lane::<2>(s),
-                    i32x4_extract_lane::<1>(s) + i32x4_extract_lane::<3>(s),
-                ]
-            });
-            let sums = pairs.map(|[a, b]| a + b);
-
-            let at = base + b * size + t;
-            let scale = max / 127.0;
-            let scaled_sum = scale * (sums[0] + sums[1]) as f32;
-            self.scale[at] = scale;
-            self.scaled_sum[at] = scaled_sum;
-            self.half_scale[at] = scale * HALF_BIAS;
-            self.half_scaled_sum[at] = scaled_sum * HALF_BIAS;
-
-            let at16 = base * 2 + b * 2 * size + t;
-            if need_i8 {
-                let packed = |[a, b]: [i32; 2]| u32::from((-a) as u16) | (u32::from((-b) as u16) << 16);
-                self.i8.minus_sum16[at16] = packed(pairs[0]);
-                self.i8.minus_sum16[at16 + size] = packed(pairs[1]);
-                self.i8.minus_sum32[at] = packed([pairs[0][0] + pairs[1][0], pairs[0][1] + pairs[1][1]]);
-                let mut bytes = [0; 32];
-                // SAFETY: `bytes` is two vectors.
-                unsafe {
-                    v128_store(bytes.as_mut_ptr(), i8x16_narrow_i16x8(q[0], q[1]));
-                    v128_store(bytes[16..].as_mut_ptr(), i8x16_narrow_i16x8(q[2], q[3]));
-                }
-                scatter(&mut self.i8.data[base * 32..], &bytes, b, size, t);
-            }
-            if need_i16 {
-                self.i16.minus_sum16[at16] = -sums[0] as u32;
-                self.i16.minus_sum16[at16 + size] = -sums[1] as u32;
-                self.i16.minus_sum32[at] = -(sums[0] + sums[1]) as u32;
-                let mut bytes = [0; 64];
-                for (bytes, &q) in bytes.chunks_exact_mut(16).zip(&q) {
-                    // SAFETY: 16 bytes.
-                    unsafe { v128_store(bytes.as_mut_ptr(), i16x8_even_odd(q)) };
-                }
-                scatter(&mut self.i16.data[base * 64..], &bytes, b, size, t);
-            }
-        }
     }
 
     pub fn group(&self, input: Input, first: usize) -> Group {
@@ -202,13 +150,10 @@ impl Panel {
         }
     }
 
-    /// `len` bytes for a product to unpack weights into; to be given back.
-    pub fn take_scratch(&mut self, len: usize) -> Vec<u8> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        if scratch.len() < len {
-            scratch.resize(len, 0);
-        }
-        scratch
+    /// At least `len` bytes for a product to unpack weights into; to be given back.
+    pub fn take_scratch(&mut self, len: usize) -> Result<Vec<u8>> {
+        resize(&mut self.scratch, len)?;
+        Ok(std::mem::take(&mut self.scratch))
     }
 
     pub fn give_scratch(&mut self, scratch: Vec<u8>) {
@@ -238,6 +183,152 @@ impl Panel {
             + self.half_scaled_sum.capacity();
         let ints = |i: &Ints| i.data.capacity() + 4 * (i.minus_sum16.capacity() + i.minus_sum32.capacity());
         (floats * 4 + ints(&self.i8) + ints(&self.i16) + self.scratch.capacity()) as u64
+    }
+}
+
+/// Multiply-adds that take as long as quantizing one column.
+const QUANTIZING: usize = 8;
+
+/// What `fill` makes, while several threads write it.
+struct Forms<'a> {
+    floats: Option<Parts<'a, f32>>,
+    scales: [Parts<'a, f32>; 4],
+    i8: Option<IntParts<'a>>,
+    i16: Option<IntParts<'a>>,
+}
+
+struct IntParts<'a> {
+    data: Parts<'a, u8>,
+    minus_sum16: Parts<'a, u32>,
+    minus_sum32: Parts<'a, u32>,
+}
+
+impl Ints {
+    fn parts(&mut self) -> IntParts<'_> {
+        IntParts {
+            data: Parts::of(&mut self.data),
+            minus_sum16: Parts::of(&mut self.minus_sum16),
+            minus_sum32: Parts::of(&mut self.minus_sum32),
+        }
+    }
+}
+
+impl<'a> Forms<'a> {
+    /// The places of the `size` tokens from `first` on.
+    ///
+    /// # Safety
+    /// Nobody else has them.
+    unsafe fn group(&self, first: usize, size: usize, cols: usize) -> GroupMut<'a> {
+        let (columns, blocks) = (first * cols..(first + size) * cols, first * cols / 32..(first + size) * cols / 32);
+        let times = |range: &Range<usize>, n: usize| range.start * n..range.end * n;
+        // SAFETY: the caller's.
+        unsafe {
+            let ints = |ints: &Option<IntParts<'a>>, bytes| {
+                ints.as_ref().map(|ints| IntsMut {
+                    data: ints.data.part(times(&columns, bytes)),
+                    minus_sum16: ints.minus_sum16.part(times(&blocks, 2)),
+                    minus_sum32: ints.minus_sum32.part(blocks.clone()),
+                })
+            };
+            let (i8, i16) = (ints(&self.i8, 1), ints(&self.i16, 2));
+            let scaled = if i8.is_some() || i16.is_some() { blocks.clone() } else { 0..0 };
+            let scales = [0, 1, 2, 3].map(|i: usize| self.scales[i].part(scaled.clone()));
+            GroupMut { size, floats: self.floats.map(|floats| floats.part(columns.clone())), scales, i8, i16 }
+        }
+    }
+}
+
+/// A group of `size` tokens.
+struct GroupMut<'a> {
+    size: usize,
+    floats: Option<&'a mut [f32]>,
+    scales: [&'a mut [f32]; 4],
+    i8: Option<IntsMut<'a>>,
+    i16: Option<IntsMut<'a>>,
+}
+
+struct IntsMut<'a> {
+    data: &'a mut [u8],
+    minus_sum16: &'a mut [u32],
+    minus_sum32: &'a mut [u32],
+}
+
+impl GroupMut<'_> {
+    /// Token `t` of the group.
+    fn put(&mut self, t: usize, row: &[f32]) {
+        match &mut self.floats {
+            Some(floats) if self.size == 1 => floats.copy_from_slice(row),
+            Some(floats) => {
+                for (out, &x) in floats[t..].iter_mut().step_by(self.size).zip(row) {
+                    *out = x;
+                }
+            }
+            None => {}
+        }
+        if self.i8.is_some() || self.i16.is_some() {
+            self.quantize(t, row);
+        }
+    }
+
+    fn quantize(&mut self, t: usize, row: &[f32]) {
+        let size = self.size;
+        let [scales, scaled_sums, half_scales, half_scaled_sums] = &mut self.scales;
+        let ones = i32x4_splat(0x0001_0001);
+        for (b, block) in row.chunks_exact(32).enumerate() {
+            // SAFETY: `block` is 32 floats.
+            let x: [v128; 8] = std::array::from_fn(|i| unsafe { v128_load(block[4 * i..][..4].as_ptr().cast()) });
+            let mut max = f32x4_abs(x[0]);
+            for &x in &x[1..] {
+                max = f32x4_max(max, f32x4_abs(x));
+            }
+            let max = f32x4_greatest(max);
+            let inverse = f32x4_splat(if max > 0.0 { 127.0 / max } else { 0.0 });
+            let q = |i: usize| f32x4_round_i32x4(f32x4_mul(x[i], inverse)).1;
+            let q: [v128; 4] = std::array::from_fn(|i| i16x8_narrow_i32x4(q(2 * i), q(2 * i + 1)));
+            // Sums of columns (0-1, 2-3) of the quads, over each half of the block.
+            let pairs: [[i32; 2]; 2] = std::array::from_fn(|half| {
+                let s = i32x4_add(i32x4_dot_i16x8(q[2 * half], ones), i32x4_dot_i16x8(q[2 * half + 1], ones));
+                [
+                    i32x4_extract_lane::<0>(s) + i32x4_extract_lane::<2>(s),
+                    i32x4_extract_lane::<1>(s) + i32x4_extract_lane::<3>(s),
+                ]
+            });
+            let sums = pairs.map(|[a, b]| a + b);
+
+            let at = b * size + t;
+            let scale = max / 127.0;
+            let scaled_sum = scale * (sums[0] + sums[1]) as f32;
+            scales[at] = scale;
+            scaled_sums[at] = scaled_sum;
+            half_scales[at] = scale * HALF_BIAS;
+            half_scaled_sums[at] = scaled_sum * HALF_BIAS;
+
+            let at16 = b * 2 * size + t;
+            if let Some(i8) = &mut self.i8 {
+                let packed = |[a, b]: [i32; 2]| u32::from((-a) as u16) | (u32::from((-b) as u16) << 16);
+                i8.minus_sum16[at16] = packed(pairs[0]);
+                i8.minus_sum16[at16 + size] = packed(pairs[1]);
+                i8.minus_sum32[at] = packed([pairs[0][0] + pairs[1][0], pairs[0][1] + pairs[1][1]]);
+                let mut bytes = [0; 32];
+                // SAFETY: `bytes` is two vectors.
+                unsafe {
+                    v128_store(bytes.as_mut_ptr(), i8x16_narrow_i16x8(q[0], q[1]));
+                    v128_store(bytes[16..].as_mut_ptr(), i8x16_narrow_i16x8(q[2], q[3]));
+                }
+                scatter(i8.data, &bytes, b, size, t);
+            }
+            if let Some(i16) = &mut self.i16 {
+                i16.minus_sum16[at16] = -sums[0] as u32;
+                i16.minus_sum16[at16 + size] = -sums[1] as u32;
+                i16.minus_sum32[at] = -(sums[0] + sums[1]) as u32;
+                let mut bytes = [0; 64];
+                for (bytes, &q) in bytes.chunks_exact_mut(16).zip(&q) {
+                    // SAFETY: 16 bytes.
+                    unsafe { v128_store(bytes.as_mut_ptr(), i16x8_even_odd(q)) };
+                }
+                scatter(i16.data, &bytes, b, size, t);
+            }
+        }
     }
 }
 

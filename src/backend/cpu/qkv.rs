@@ -1,27 +1,37 @@
 //! Norm, Q K V products, biases, QK norms, RoPE; K and V into the cache.
 
-use super::matrix::inputs;
+use super::matrix::{inputs, products};
+use super::pool::Parts;
 use super::{CpuBackend, loaded, math};
 use crate::Result;
 use crate::backend::LayerSlot::{Key, Query, Value};
 
+/// Multiply-adds that take as long as what happens to an element after its product.
+const TURNING: usize = 8;
+
 impl CpuBackend {
     pub(super) fn qkv_step(&mut self, layer: usize) -> Result<()> {
-        let (spec, batch) = (&self.spec, &mut self.batch);
+        let (spec, batch, pool) = (&self.spec, &mut self.batch, &mut self.pool);
         let weights = &loaded(&self.weights)?.layers[layer];
         let (tokens, head_dim) = (batch.tokens, spec.head_dim);
         let (query_width, key_width) = (spec.heads * head_dim, spec.kv_heads * head_dim);
 
         batch.normed_panel(
+            pool,
+            0,
             &weights.attention_norm,
             spec.norm_eps,
             &inputs([&weights.query, &weights.key, &weights.value]),
         )?;
-        weights.query.product(0..query_width, &mut batch.panel, &mut batch.query, query_width);
-        weights.key.product(0..key_width, &mut batch.panel, &mut batch.key, key_width);
-        weights.value.product(0..key_width, &mut batch.panel, &mut batch.value, key_width);
+        let outs = [
+            (&weights.query, &mut batch.query[..]),
+            (&weights.key, &mut batch.key[..]),
+            (&weights.value, &mut batch.value[..]),
+        ];
+        products(pool, &mut batch.panel, outs)?;
 
         self.adapters.add(
+            pool,
             layer,
             &batch.hidden,
             tokens,
@@ -29,10 +39,18 @@ impl CpuBackend {
         )?;
 
         let turns = self.rope.of(spec.layer_kinds[layer]);
-        for t in 0..tokens {
-            let query = &mut batch.query[t * query_width..][..query_width];
-            let key = &mut batch.key[t * key_width..][..key_width];
-            let value = &mut batch.value[t * key_width..][..key_width];
+        let start = batch.start;
+        let (query, key, value) = (Parts::of(&mut batch.query), Parts::of(&mut batch.key), Parts::of(&mut batch.value));
+        let cache = self.cache.writer(layer);
+        let work = |t: usize| {
+            // SAFETY: each token is given out once.
+            let [query, key, value] = unsafe {
+                [
+                    query.part(t * query_width..(t + 1) * query_width),
+                    key.part(t * key_width..(t + 1) * key_width),
+                    value.part(t * key_width..(t + 1) * key_width),
+                ]
+            };
             for (row, bias) in
                 [(&mut *query, &weights.query_bias), (&mut *key, &weights.key_bias), (&mut *value, &weights.value_bias)]
             {
@@ -48,8 +66,10 @@ impl CpuBackend {
                     turns.turn(t, row, head_dim);
                 }
             }
-            self.cache.write(layer, batch.start + t, key, value);
-        }
+            // SAFETY: nor has anyone else its position.
+            unsafe { cache.write(start + t, key, value) };
+        };
+        pool.divide(tokens, TURNING * (query_width + 2 * key_width), |tokens, _| tokens.for_each(&work));
         Ok(())
     }
 }

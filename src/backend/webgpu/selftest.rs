@@ -42,7 +42,7 @@ impl SelfTest {
         let small = DecoderSpec { context_length: spec.context_length.min(FIRST_POSITIONS), ..Self::spec(spec) };
         let wanted =
             tensors.iter().map(|tensor| TensorShape { rows: Self::wanted(tensor.slot, tensor.rows), ..*tensor });
-        cpu::estimate(&small, &wanted.filter(|tensor| tensor.rows > 0).collect::<Vec<_>>())
+        cpu::estimate(&small, &wanted.filter(|tensor| tensor.rows > 0).collect::<Vec<_>>(), 1)
     }
 
     /// Rows of `slot` that it wants of `rows`.

@@ -10,6 +10,7 @@ mod tokenize;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kinglet::backend::any::AnyBackend;
+use kinglet::backend::cpu::pool::{self, Pool};
 #[cfg(feature = "webgpu")]
 use kinglet::backend::webgpu::{GpuOptions, WebGpuBackend};
 use kinglet::formats::gguf::shard_names;
@@ -54,7 +55,7 @@ struct ModelOptions {
     /// Keys and values on a GPU; int8 takes a little over half the memory
     #[arg(long, value_enum, default_value = "f16")]
     kv_cache: KvCache,
-    /// So far the engine runs on one thread, whatever is asked for
+    /// Threads on the CPU [default: one for each core, at most 8]
     #[arg(long)]
     threads: Option<usize>,
     /// Tokens of prompt and answer together [default: the model's, at most 4096]
@@ -84,7 +85,7 @@ impl ModelOptions {
     fn load_with_context(&self, context_length: Option<usize>) -> Result<Session<AnyBackend>> {
         let options = LoadOptions { context_length, ..LoadOptions::default() };
         let backend = async |spec, _| match self.backend {
-            Backend::Cpu => Ok(AnyBackend::cpu(spec)),
+            Backend::Cpu => Ok(AnyBackend::cpu(spec, Pool::new(self.threads.unwrap_or_else(pool::default_threads))?)),
             #[cfg(feature = "webgpu")]
             Backend::Webgpu => {
                 let (tune, kv_int8) = (self.tune, self.kv_cache == KvCache::Int8);

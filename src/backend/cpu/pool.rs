@@ -1,0 +1,282 @@
+//! Worker threads. A job is a number of independent pieces, which the threads take from a counter; the caller takes its
+//! share, so that a thread that sleeps or is not scheduled costs nothing but its help. Who computes a piece makes no
+//! difference to it: results are the same bits with any number of threads.
+//!
+//! Natively the pool starts its threads; in a browser `pkg/src/pool.ts` does, and they come in by [`Pool::help`].
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+#[cfg(not(target_arch = "wasm32"))]
+use std::thread;
+use std::time::Duration;
+
+use crate::{Error, Result};
+
+/// The most threads that may be asked for.
+pub const MOST_THREADS: usize = 64;
+
+/// One for each core, at most eight: beyond that memory is what a token waits for.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn default_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().min(8))
+}
+
+/// Pieces a thread: more even out what is uneven, each costs an atomic operation.
+const PIECES: usize = 8;
+
+/// Multiply-adds of the smallest piece, some microseconds: smaller ones would cost more than they bring.
+const GRAIN: usize = 1 << 15;
+
+/// How often a thread looks before it lies down: longer than from one job to the next of a token, and not much longer,
+/// because others may want the core.
+const SPINS: usize = if cfg!(target_arch = "wasm32") { 20_000 } else { 2_000 };
+
+/// How soon the caller notices that a thread is gone.
+const NOTICE: Duration = Duration::from_millis(20);
+
+pub struct Pool {
+    /// None: one thread.
+    shared: Option<Arc<Shared>>,
+    threads: usize,
+    grain: usize,
+    #[cfg(not(target_arch = "wasm32"))]
+    helpers: Vec<thread::JoinHandle<()>>,
+}
+
+/// The address of a job, as the compiler sees it.
+type Work<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+/// What the threads have in common.
+#[derive(Default)]
+pub struct Shared {
+    /// Number of the job (high half), and how many of its pieces are not taken yet.
+    left: AtomicU64,
+    /// Of the job: the address of its `Work`, and its pieces. They stay while a piece is taken and not done.
+    work: AtomicUsize,
+    pieces: AtomicUsize,
+    /// Pieces done.
+    done: AtomicUsize,
+    sleepers: AtomicU32,
+    caller_sleeps: AtomicBool,
+    ended: AtomicBool,
+    /// Not 0: a thread is gone and will never finish its piece. JavaScript sets it, after a trap.
+    lost: AtomicU32,
+    panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+    bed: Mutex<()>,
+    job_is_there: Condvar,
+    job_is_done: Condvar,
+}
+
+impl Pool {
+    /// The caller alone.
+    pub const fn single() -> Pool {
+        Pool {
+            shared: None,
+            threads: 1,
+            grain: GRAIN,
+            #[cfg(not(target_arch = "wasm32"))]
+            helpers: Vec::new(),
+        }
+    }
+
+    /// `threads` in all, the caller being one of them. Errors: [`Error::BadRequest`] where there are too many or none.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new(threads: usize) -> Result<Pool> {
+        if !(1..=MOST_THREADS).contains(&threads) {
+            return Err(Error::BadRequest(format!("threads are 1 to {MOST_THREADS}, not {threads}")));
+        }
+        let mut pool = Pool::single();
+        if threads > 1 {
+            let shared = Arc::new(Shared::default());
+            pool.shared = Some(shared.clone());
+            for thread in 1..threads {
+                let shared = shared.clone();
+                let started = thread::Builder::new().name("kinglet".into()).spawn(move || shared.help(thread));
+                let started = started.map_err(|error| {
+                    Error::BadRequest(format!("no {thread} threads can be started: {error}; ask for fewer"))
+                })?;
+                pool.helpers.push(started);
+                pool.threads += 1;
+            }
+        }
+        Ok(pool)
+    }
+
+    /// Of threads that were started elsewhere: `threads` in all, the caller being one of them.
+    pub fn of(shared: Arc<Shared>, threads: usize) -> Pool {
+        let mut pool = Pool::single();
+        (pool.shared, pool.threads) = (Some(shared), threads);
+        pool
+    }
+
+    /// Divides the smallest work too, for tests.
+    pub fn eager(mut self) -> Pool {
+        self.grain = 0;
+        self
+    }
+
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Calls `work(units, thread)` until all of `0..units` were given out, in whatever order and to whichever threads;
+    /// `thread` is below [`Pool::threads`]. `cost`: multiply-adds of a unit, roughly.
+    ///
+    /// Panics where `work` does.
+    pub fn divide(&mut self, units: usize, cost: usize, work: impl Fn(Range<usize>, usize) + Sync) {
+        let even = units.div_ceil(self.threads * PIECES);
+        let size = even.max(self.grain.div_ceil(cost.max(1))).max(1);
+        let pieces = units.div_ceil(size);
+        match &self.shared {
+            Some(shared) if pieces > 1 && self.threads > 1 => {
+                shared.run(pieces, &|piece, thread| work(piece * size..units.min((piece + 1) * size), thread));
+            }
+            _ => work(0..units, 0),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take().filter(|_| !self.helpers.is_empty()) {
+            shared.ended.store(true, SeqCst);
+            shared.wake(&shared.job_is_there);
+        }
+        for helper in self.helpers.drain(..) {
+            helper.join().expect("its panics are caught");
+        }
+    }
+}
+
+impl Shared {
+    /// What a thread does until the pool ends: in a browser, until its worker is terminated.
+    pub fn help(&self, thread: usize) {
+        let mut seen = 0;
+        while let Some(job) = self.next_job(seen) {
+            seen = job;
+            self.take_pieces(job, thread);
+        }
+    }
+
+    /// Where a thread that is about to go without having finished leaves word: any number but 0.
+    pub fn lost_flag(&self) -> *const AtomicU32 {
+        &self.lost
+    }
+
+    fn run(&self, pieces: usize, work: Work) {
+        let job = job_of(self.left.load(Relaxed)).wrapping_add(1);
+        self.work.store(&raw const work as usize, Relaxed);
+        self.pieces.store(pieces, Relaxed);
+        self.done.store(0, Relaxed);
+        self.left.store(u64::from(job) << 32 | pieces as u64, SeqCst);
+        if self.sleepers.load(SeqCst) > 0 {
+            self.wake(&self.job_is_there);
+        }
+        self.take_pieces(job, 0);
+        self.await_others(pieces);
+        if let Some(panic) = lock(&self.panic).take() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// Takes and does pieces of a job while there are any.
+    fn take_pieces(&self, job: u32, thread: usize) {
+        let mut count = 0;
+        let mut left = self.left.load(Acquire);
+        while job_of(left) == job && left as u32 > 0 {
+            if let Err(now) = self.left.compare_exchange_weak(left, left - 1, SeqCst, Acquire) {
+                left = now;
+                continue;
+            }
+            let piece = self.pieces.load(Relaxed) - (left as u32 as usize);
+            // SAFETY: `run` stored the address, and does not return before this piece is done.
+            let work = unsafe { *(self.work.load(Relaxed) as *const Work) };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(piece, thread))) {
+                *lock(&self.panic) = Some(panic);
+            }
+            count += 1;
+            left -= 1;
+        }
+        if count > 0 {
+            self.done.fetch_add(count, SeqCst);
+            if self.caller_sleeps.load(SeqCst) {
+                self.wake(&self.job_is_done);
+            }
+        }
+    }
+
+    fn await_others(&self, pieces: usize) {
+        let is_done = || self.done.load(SeqCst) == pieces;
+        if spin_until(is_done) {
+            return;
+        }
+        let mut bed = lock(&self.bed);
+        self.caller_sleeps.store(true, SeqCst);
+        while !is_done() {
+            assert!(self.lost.load(SeqCst) == 0, "a thread of the pool crashed");
+            bed = self.job_is_done.wait_timeout(bed, NOTICE).unwrap_or_else(|e| e.into_inner()).0;
+        }
+        self.caller_sleeps.store(false, SeqCst);
+    }
+
+    /// The number of a job after `seen`; None at the end.
+    fn next_job(&self, seen: u32) -> Option<u32> {
+        let is_there = || job_of(self.left.load(SeqCst)) != seen || self.ended.load(SeqCst);
+        if !spin_until(is_there) {
+            let mut bed = lock(&self.bed);
+            self.sleepers.fetch_add(1, SeqCst);
+            while !is_there() {
+                bed = self.job_is_there.wait(bed).unwrap_or_else(|e| e.into_inner());
+            }
+            self.sleepers.fetch_sub(1, SeqCst);
+        }
+        (!self.ended.load(SeqCst)).then(|| job_of(self.left.load(SeqCst)))
+    }
+
+    /// Whoever is about to lie down holds the lock until it sleeps.
+    fn wake(&self, who: &Condvar) {
+        drop(lock(&self.bed));
+        who.notify_all();
+    }
+}
+
+fn job_of(left: u64) -> u32 {
+    (left >> 32) as u32
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn spin_until(is_there: impl Fn() -> bool) -> bool {
+    (0..SPINS).any(|_| {
+        std::hint::spin_loop();
+        is_there()
+    })
+}
+
+/// A slice that several threads write at the same time, each its own part.
+#[derive(Clone, Copy)]
+pub struct Parts<'a, T>(*mut T, usize, PhantomData<&'a mut [T]>);
+
+// SAFETY: whoever calls `part` sees to it that no two threads have the same elements.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+unsafe impl<T: Send> Send for Parts<'_, T> {}
+
+impl<'a, T> Parts<'a, T> {
+    pub fn of(slice: &'a mut [T]) -> Parts<'a, T> {
+        Parts(slice.as_mut_ptr(), slice.len(), PhantomData)
+    }
+
+    /// # Safety
+    /// Nobody else has any of these elements while the result lives.
+    pub unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
+        assert!(range.start <= range.end && range.end <= self.1);
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(range.start), range.len()) }
+    }
+}
