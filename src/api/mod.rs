@@ -2,6 +2,8 @@
 
 #[cfg(all(feature = "web", target_arch = "wasm32"))]
 mod heap;
+#[cfg(feature = "threads")]
+mod pool;
 #[cfg(feature = "router-web")]
 mod router;
 #[cfg(feature = "web")]

@@ -2,6 +2,7 @@
 
 use crate::backend::webgpu::GpuOptions;
 use crate::generate::GenerateOptions;
+use crate::model::memory;
 use crate::session::{LoadOptions, Request};
 use crate::text::Message;
 use crate::text::chat_template::Arguments;
@@ -34,6 +35,9 @@ fn wall_clock() -> Option<i64> {
 pub struct JsLoadOptions {
     #[serde(default)]
     context_length: Option<usize>,
+    /// Bytes that the heap can have, where it is less than wasm32 can address.
+    #[serde(default)]
+    heap_limit: Option<u64>,
     #[serde(default)]
     pub backend: JsBackend,
     /// What JavaScript knows of the GPU.
@@ -59,7 +63,8 @@ impl JsLoadOptions {
 
     pub fn session(&self) -> LoadOptions {
         let context_length = self.context_length;
-        LoadOptions { context_length, clock, wall_clock, ..LoadOptions::default() }
+        let memory_limit = self.heap_limit.map(memory::limit_of_heap).or_else(memory::default_limit);
+        LoadOptions { context_length, clock, wall_clock, memory_limit }
     }
 }
 

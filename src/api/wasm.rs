@@ -1,5 +1,7 @@
 //! The engine of one worker.
 
+#[cfg(feature = "threads")]
+use super::pool::pool;
 use super::types::{JsBackend, JsEmbedding, JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
 use crate::backend::any::AnyBackend;
 use crate::backend::webgpu::WebGpuBackend;
@@ -18,6 +20,11 @@ extern "C" {
     /// The worker's: a trap itself says nothing, so the panic's message goes ahead of it.
     #[wasm_bindgen(js_name = kingletPanic)]
     fn report_panic(message: &str);
+}
+
+#[cfg(not(feature = "threads"))]
+fn pool() -> crate::backend::cpu::pool::Pool {
+    crate::backend::cpu::pool::Pool::single()
 }
 
 #[wasm_bindgen(start)]
@@ -61,7 +68,7 @@ impl Engine {
     pub async fn load(sources: Vec<JsSource>, options: &str, progress: &Function) -> Result<Engine, JsValue> {
         let options: JsLoadOptions = from_json(options)?;
         let backend = async |spec, _context| match options.backend {
-            JsBackend::Cpu => Ok(AnyBackend::cpu(spec, Pool::single())),
+            JsBackend::Cpu => Ok(AnyBackend::cpu(spec, pool())),
             JsBackend::WebGpu => Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &options.gpu()).await?))),
         };
         let mut shards = open(sources);
@@ -74,7 +81,7 @@ impl Engine {
     /// Reads the same model again, onto the CPU, after the GPU was lost. A running request goes on there with the next
     /// [`Engine::step`].
     pub async fn fall_back(&mut self, sources: Vec<JsSource>, progress: &Function) -> Result<(), JsValue> {
-        let backend = async |spec| Ok(AnyBackend::cpu(spec, Pool::single()));
+        let backend = async |spec| Ok(AnyBackend::cpu(spec, pool()));
         let mut shards = open(sources);
         self.session.reload_on(backend, &mut shards, report(progress)).await.map_err(to_error)?;
         verify(&mut shards).await

@@ -7,9 +7,9 @@ use crate::backend::{DecoderSpec, Memory, TensorShape, cpu};
 use crate::formats::Checkpoint;
 use crate::{Error, Result};
 
-/// A wasm32 instance addresses 4 GiB; the rest of the engine and the allocator's gaps need some of it.
-const WASM_LIMIT: u64 = (4 << 30) - BESIDE;
-/// Enough for a vocabulary of 262,144 tokens.
+/// A wasm32 instance addresses 4 GiB.
+const WASM_LIMIT: u64 = limit_of_heap(4 << 30);
+/// For the rest of the engine and the allocator's gaps. Enough for a vocabulary of 262,144 tokens.
 const BESIDE: u64 = 160 << 20;
 
 /// Of the wasm heap before there is a model: stack, tables, and what the allocator keeps back.
@@ -32,6 +32,11 @@ pub fn default_context(spec: &DecoderSpec) -> usize {
 /// What weights, cache and scratch may take by default: known in wasm32 only.
 pub fn default_limit() -> Option<u64> {
     cfg!(target_arch = "wasm32").then_some(WASM_LIMIT)
+}
+
+/// What they may take of a heap of so many bytes.
+pub const fn limit_of_heap(bytes: u64) -> u64 {
+    bytes.saturating_sub(BESIDE)
 }
 
 /// What they may take in a page.

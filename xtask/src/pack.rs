@@ -15,28 +15,50 @@ pub struct Binary {
     pub feature: &'static str,
     pub profile: &'static str,
     pub flags: &'static str,
+    /// With a standard library of its own, for memory that threads share. Rust's stable compiler builds one only when it is
+    /// told to take unstable options; it is the same compiler that builds the other binaries, with kernels in the same order.
+    pub std: bool,
 }
 
 /// The engine, for each level of a CPU. Without loop strength reduction the offsets of loads stay in the loads: prefill gains
 /// about 5 %.
-pub const LEVELS: [Binary; 2] = [
+pub const LEVELS: [Binary; 3] = [
     Binary {
         name: "simd",
         feature: "web",
         profile: "web",
         flags: "-C target-feature=+simd128 -C llvm-args=-disable-lsr",
+        std: false,
     },
     Binary {
         name: "relaxed",
         feature: "web",
         profile: "web",
         flags: "-C target-feature=+simd128,+relaxed-simd -C llvm-args=-disable-lsr",
+        std: false,
+    },
+    // The memory is the page's, up to what wasm32 can address; what is exported is what wasm-bindgen needs to give a thread
+    // its stack and its thread-local storage.
+    Binary {
+        name: "threads",
+        feature: "threads",
+        profile: "web",
+        flags: "-C target-feature=+simd128,+relaxed-simd,+atomics,+bulk-memory -C llvm-args=-disable-lsr \
+                -C link-arg=--shared-memory -C link-arg=--import-memory -C link-arg=--max-memory=4294967296 \
+                -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size -C link-arg=--export=__tls_align \
+                -C link-arg=--export=__tls_base -C link-arg=--export=__heap_base",
+        std: true,
     },
 ];
 
 /// Only pages that route load it.
-pub const ROUTER: Binary =
-    Binary { name: "router", feature: "router-web", profile: "router", flags: "-C target-feature=+simd128" };
+pub const ROUTER: Binary = Binary {
+    name: "router",
+    feature: "router-web",
+    profile: "router",
+    flags: "-C target-feature=+simd128",
+    std: false,
+};
 
 pub fn everything() -> Result<()> {
     wasm_only()?;
@@ -57,6 +79,7 @@ pub fn everything() -> Result<()> {
 
 pub fn wasm_only() -> Result<()> {
     setup::wasm_target()?;
+    setup::rust_source()?;
     LEVELS.iter().chain([&ROUTER]).try_for_each(wasm)
 }
 
@@ -90,5 +113,8 @@ pub fn web_cargo(subcommand: &str, binary: &Binary) -> std::process::Command {
     cargo.args([subcommand, "--no-default-features", "--features", binary.feature, "--lib"]);
     cargo.args(["--target", "wasm32-unknown-unknown"]);
     cargo.env("RUSTFLAGS", binary.flags).env_remove("CARGO_ENCODED_RUSTFLAGS");
+    if binary.std {
+        cargo.args(["-Z", "build-std=std,panic_abort"]).env("RUSTC_BOOTSTRAP", "1");
+    }
     cargo
 }

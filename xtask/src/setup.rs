@@ -18,6 +18,7 @@ const ICDS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd
 
 pub fn everything() -> Result<()> {
     wasm_target()?;
+    rust_source()?;
     for dir in ["pkg", "www", "tests/browser"] {
         npm(dir)?;
     }
@@ -41,6 +42,18 @@ pub fn wasm_target() -> Result<()> {
         step("Installing", TARGET);
         run(command("rustup", ".").args(["target", "add", TARGET])).with_context(|| {
             format!("Rust's {TARGET} library is missing; without rustup, install your distribution's")
+        })?;
+    }
+    Ok(())
+}
+
+/// The standard library's source, which the binary with threads is built with.
+pub fn rust_source() -> Result<()> {
+    let sysroot = output("rustc", &["--print", "sysroot"]).context("rustc is missing")?;
+    if !Path::new(&sysroot).join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file() {
+        step("Installing", "rust-src");
+        run(command("rustup", ".").args(["component", "add", "rust-src"])).with_context(|| {
+            format!("the source of Rust's standard library is missing in {sysroot}; without rustup, install your distribution's rust-src")
         })?;
     }
     Ok(())

@@ -22,7 +22,7 @@ pub fn run() -> Result<()> {
     let mut largest = 0;
     for level in LEVELS.map(|level| level.name) {
         let mut files = vec![package.join("wasm").join(level).join("kinglet_bg.wasm")];
-        files.extend(scripts(&package.join("dist"))?);
+        files.extend(scripts(&package.join("dist"), level)?);
         println!("{level:<32} {:>10} {:>10}", "raw", "brotli");
         let (mut raw, mut brotli) = (0, 0);
         for (file, size) in files.iter().zip(measure(&files)?) {
@@ -41,9 +41,11 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// What a page loads that imports the engine alone: the package's front door, the worker, and the modules that they import.
-fn scripts(dist: &Path) -> Result<Vec<PathBuf>> {
+/// What a page loads that imports the engine alone: the package's front door, the worker, the threads' one
+/// where there are some, and the modules that they import.
+fn scripts(dist: &Path, level: &str) -> Result<Vec<PathBuf>> {
     let mut scripts = vec![dist.join("index.js"), dist.join("worker.js")];
+    scripts.extend((level == "threads").then(|| dist.join("pool.js")));
     let mut at = 0;
     while at < scripts.len() {
         let missing = || format!("{} is missing: cargo xtask pack", scripts[at].display());
