@@ -3,7 +3,8 @@
 import { KingletError } from "./errors.js";
 import type { WasmUrls } from "./protocol.js";
 import type { EngineInfo } from "./types.js";
-// Both binaries have the same glue; build.mjs sees to that.
+import { allowedThreads, loadThreads, sharedMemory } from "./threads.js";
+// Both binaries without threads have the same glue; build.mjs sees to that.
 import init, { Engine, inspect, level, trap } from "#wasm/relaxed";
 
 // One function using the instructions of the level: `i8x16.popcnt` and `i32x4.relaxed_dot_i8x16_i7x16_add_s`.
@@ -18,19 +19,31 @@ export interface Wasm {
   inspect: typeof inspect;
   simd: EngineInfo["simd"];
   memory: WebAssembly.Memory;
+  /** Bytes, where they are fewer than wasm32 can address. */
+  heapLimit?: number;
   trap(): void;
+  /** In a thread of the pool, where there is one. */
+  trapHelper(): void;
+  /** Before the CPU backend is made: whatever threads there are. Rejects where they do not start; then there is one. */
+  startThreads(): Promise<void>;
 }
 
-/** Fetches and compiles the best binary this browser can run. Later: the one with threads, where pages are isolated. */
-export async function loadWasm(urls: WasmUrls): Promise<Wasm> {
+/** Fetches and compiles the best binary this browser can run: the one with threads for more than one, where pages are isolated. */
+export async function loadWasm(urls: WasmUrls, threads?: number): Promise<Wasm> {
   if (!WebAssembly.validate(SIMD)) {
     throw new KingletError("NO_SIMD", "this browser has no WebAssembly SIMD, which the engine needs; use Chrome 91, Firefox 89, Safari 16.4 or later");
   }
-  const url = WebAssembly.validate(RELAXED)
+  const relaxed = WebAssembly.validate(RELAXED);
+  const allowed = relaxed ? allowedThreads(threads) : 1;
+  // Whoever says where the binaries are, and names none with threads, has none.
+  const elsewhere = urls.simd ?? urls.relaxed;
+  const shared = allowed > 1 && (urls.threads || !elsewhere) ? sharedMemory() : undefined;
+  if (shared) return loadThreads(compile(urls.threads ?? new URL("../wasm/threads/kinglet_bg.wasm", import.meta.url)), shared, allowed);
+  const url = relaxed
     ? (urls.relaxed ?? new URL("../wasm/relaxed/kinglet_bg.wasm", import.meta.url))
     : (urls.simd ?? new URL("../wasm/simd/kinglet_bg.wasm", import.meta.url));
   const { memory } = await init({ module_or_path: compile(url) });
-  return { Engine, inspect, simd: level(), memory, trap };
+  return { Engine, inspect, simd: level(), memory, trap, trapHelper: trap, startThreads: async () => {} };
 }
 
 /** While it downloads, even from a server that does not know the type of .wasm files. */

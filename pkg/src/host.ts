@@ -41,8 +41,8 @@ export class Host {
       e.preventDefault();
       this.#crash(e.message || NO_SCRIPT);
     };
-    const { contextLength, kvCache, backend = "auto", testing } = options;
-    const load: ToWorker = { type: "load", parts, store, wasm: wasmUrls(options.wasmUrl), contextLength, kvCache, backend, testing };
+    const { threads, contextLength, kvCache, backend = "auto", testing } = options;
+    const load: ToWorker = { type: "load", parts, store, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, backend, testing };
     this.#worker.postMessage(load, transfer);
   }
 
@@ -147,5 +147,5 @@ export function wasmUrls(option: EngineOptions["wasmUrl"]): WasmUrls {
   if (option === undefined) return {};
   const href = (url: string | URL | undefined) => (url === undefined ? undefined : resolveUrl(url, "wasmUrl").href);
   if (typeof option === "string" || option instanceof URL) return { simd: href(option), relaxed: href(option) };
-  return { simd: href(option.simd), relaxed: href(option.relaxed) };
+  return { simd: href(option.simd), relaxed: href(option.relaxed), threads: href(option.threads) };
 }

@@ -43,7 +43,7 @@ export class Loader {
   async load(): Promise<ErrorData | undefined> {
     const { parts, store, backend } = this.message;
     this.#progress.compiling();
-    const compiled = loadWasm(this.message.wasm).then((wasm) => {
+    const compiled = loadWasm(this.message.wasm, this.message.threads).then((wasm) => {
       this.wasm = wasm;
       this.#progress.compiled();
     });
@@ -77,6 +77,7 @@ export class Loader {
     if (this.info.fallback === null) throw noFallback(reason, this.info.fallbackReason ?? "");
     await this.#instead(reason, async () => {
       await this.#reopen();
+      await this.#startThreads();
       await this.engine.fall_back(this.#sources, (done, total) => this.#progress.loaded(done, total));
       await this.#parts.settle();
     });
@@ -123,8 +124,17 @@ export class Loader {
   }
 
   async #start(how: { backend: "cpu" } | { backend: "webgpu"; gpu: Gpu["options"]; tune: boolean }): Promise<void> {
-    const options = JSON.stringify({ contextLength: this.message.contextLength, ...how });
+    if (how.backend === "cpu") await this.#startThreads();
+    const options = JSON.stringify({ contextLength: this.message.contextLength, heapLimit: this.wasm.heapLimit, ...how });
     this.engine = await this.wasm.Engine.load(this.#sources, options, (done, total) => this.#progress.loaded(done, total));
+  }
+
+  async #startThreads(): Promise<void> {
+    try {
+      await this.wasm.startThreads();
+    } catch (e) {
+      this.page.send({ type: "event", event: { type: "threads-unavailable", reason: e instanceof Error ? e.message : String(e) } });
+    }
   }
 
   /** A program that plays a GPU is not worth measuring. */
@@ -169,7 +179,7 @@ export class Loader {
     const onGpu = info.backend === "webgpu";
     const fallbackReason = onGpu ? (noFallback ?? (await this.#unkept())) : undefined;
     const fallback = onGpu && fallbackReason === undefined ? "cpu" : null;
-    this.info = { ...info, fallback, fallbackReason, threads: 1, sha256: this.#sha256, simd: this.wasm.simd };
+    this.info = { ...info, fallback, fallbackReason, sha256: this.#sha256, simd: this.wasm.simd };
   }
 
   /** Why a stream could not be read again; from here on it can. */

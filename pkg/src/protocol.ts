@@ -39,6 +39,15 @@ export interface StoreAccess {
 export interface WasmUrls {
   simd?: string;
   relaxed?: string;
+  threads?: string;
+}
+
+/** What starts a thread of the pool; it answers "ready". */
+export interface ToPool {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  /** From 1 on; 0 is the engine's own. */
+  thread: number;
 }
 
 /** `Question` of src/model/inspect.rs. */
@@ -79,7 +88,7 @@ export type Call =
 export type Reply = number[] | string | MemoryUse | null;
 
 export type ToWorker =
-  | { type: "load"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; contextLength?: number; kvCache?: EngineOptions["kvCache"]; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
+  | { type: "load"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; threads?: number; contextLength?: number; kvCache?: EngineOptions["kvCache"]; backend: NonNullable<EngineOptions["backend"]>; testing?: Testing }
   /** Instead of "load", in a worker of its own: what the header says. */
   | { type: "inspect"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; question: InspectQuestion }
   /** Instead of "load": its parts are stored, and nothing else. */
@@ -90,8 +99,8 @@ export type ToWorker =
   | { type: "run"; id: number; request: EngineRequest }
   | { type: "abort"; id: number }
   | { type: "call"; id: number; call: Call }
-  /** For tests: a real trap, wherever the worker happens to be. */
-  | { type: "trap" };
+  /** For tests: a real trap, wherever the worker happens to be, or in a thread of its pool. */
+  | { type: "trap"; helper?: boolean };
 
 export interface Token {
   id: number;

@@ -33,6 +33,11 @@ export interface EngineOptions {
    * CPU in both, and the answer goes on.
    */
   backend?: "auto" | "webgpu" | "cpu";
+  /**
+   * On the CPU. Default: one for each core, at most 8. Needs a page that is cross-origin isolated (`crossOriginIsolated`) and a
+   * browser with relaxed SIMD; elsewhere there is one thread, as `info.threads` says. Answers do not depend on it.
+   */
+  threads?: number;
   /** Default: min(the model's, 4096). */
   contextLength?: number;
   /** Of keys and values on a GPU. "int8" takes a little over half the memory of "f16", for long contexts. */
@@ -60,8 +65,8 @@ export interface EngineOptions {
   onEvent?: (event: EngineEvent) => void;
   /** The worker's script, or a function that starts it, where `new URL("./worker.js", import.meta.url)` cannot be resolved. */
   worker?: string | URL | (() => Worker);
-  /** The wasm binary: one URL for either level of SIMD, or one for each. */
-  wasmUrl?: string | URL | { simd?: string | URL; relaxed?: string | URL };
+  /** The wasm binary: one URL for either level of SIMD, or one for each, and the one with threads. */
+  wasmUrl?: string | URL | { simd?: string | URL; relaxed?: string | URL; threads?: string | URL };
   /** For the package's own tests only: may change or go at any time. */
   testing?: Testing;
 }
@@ -101,6 +106,8 @@ export type EngineEvent =
   | { type: "download-resumed"; url: string; offset: number; attempt: number; reason: string }
   /** The server has another file than the one whose download had begun on an earlier visit. */
   | { type: "download-restarted"; url: string; reason: string }
+  /** The page is isolated, but the workers of the threads do not start: there is one thread. */
+  | { type: "threads-unavailable"; reason: string }
   | { type: "option-ignored"; option: string };
 
 export interface EngineInfo {
@@ -118,6 +125,7 @@ export interface EngineInfo {
   fallback: "cpu" | null;
   /** Why there is no fallback. */
   fallbackReason?: string;
+  /** That compute on the CPU; 1 beside a GPU. */
   threads: number;
   /** Of the model's file, or of its parts one after the other; absent where it was not computed, as for a Blob without `sha256`. */
   sha256?: string;

@@ -28,7 +28,20 @@ interface LoadGlue {
 }
 
 interface InitGlue {
-  (options: { module_or_path: Promise<WebAssembly.Module> }): Promise<{ memory: WebAssembly.Memory }>;
+  (options: { module_or_path: WebAssembly.Module | Promise<WebAssembly.Module>; memory?: WebAssembly.Memory; thread_stack_size?: number }): Promise<{ memory: WebAssembly.Memory }>;
+}
+
+/** Pages of the memory that the binary with threads begins with; build.mjs reads it out of the glue. */
+declare const SHARED_PAGES: number;
+
+declare module "#wasm/threads" {
+  export * from "#wasm/relaxed";
+  export { default } from "#wasm/relaxed";
+  /** src/api/pool.rs */
+  export function help(thread: number): void;
+  export function last_words(): number;
+  export function trap_helper(): void;
+  export function use_threads(threads: number): void;
 }
 
 declare module "#wasm/relaxed" {

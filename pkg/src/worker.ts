@@ -31,7 +31,8 @@ let reopening: { resolve(model: { parts: Part[]; store?: StoreAccess }): void; r
 const send = (message: FromWorker | Answer) => (self as unknown as { postMessage(message: FromWorker | Answer): void }).postMessage(message);
 
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
-  if (data.type === "trap") loader.wasm.trap();
+  if (crashed) return;
+  if (data.type === "trap") data.helper ? loader.wasm.trapHelper() : loader.wasm.trap();
   else if (data.type === "parts") reopening?.resolve(data);
   else if (data.type === "unreadable") reopening?.reject(KingletError.from(data.error));
   else if (data.type === "abort") {

@@ -1,6 +1,8 @@
 //! The pool of a binary with threads. Its statics lie in the shared memory, so that they are the same ones in the engine's
 //! worker and in those of the pool (`pkg/src/pool.ts`).
 
+#[cfg(doc)]
+use crate::backend::cpu::pool::LastWords;
 use crate::backend::cpu::pool::{Pool, Shared};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
@@ -26,10 +28,10 @@ pub fn help(thread: usize) {
     SHARED.help(thread);
 }
 
-/// The address of the word that a worker of the pool sets after a trap: see [`Shared::lost_flag`].
+/// The address at which a worker of the pool leaves word after a trap: see [`LastWords`].
 #[wasm_bindgen]
-pub fn lost_flag() -> usize {
-    SHARED.lost_flag() as usize
+pub fn last_words() -> usize {
+    &raw const *SHARED.last_words() as usize
 }
 
 /// A real trap in another thread of the pool, for tests of what follows one.

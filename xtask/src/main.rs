@@ -14,7 +14,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   setup                 checks for, and installs, what the other commands need
-  pack [--wasm]         the npm package (pkg/) and the site (www/dist); --wasm: only the two wasm binaries
+  pack [--wasm [NAME]]  the npm package (pkg/) and the site (www/dist); --wasm: only the two wasm binaries
   size                  what one page loads before the model, in brotli bytes; fails above the gate
   serve [--port N]      serves www/dist as it is
   demo [--port N]       builds everything and serves the demo page
@@ -27,7 +27,8 @@ fn main() -> Result<()> {
     match args.as_slice() {
         ["setup"] => setup::everything(),
         ["pack"] => pack::everything(),
-        ["pack", "--wasm"] => pack::wasm_only(),
+        ["pack", "--wasm"] => pack::wasm_only(None),
+        ["pack", "--wasm", name] => pack::wasm_only(Some(name)),
         ["size"] => size::run(),
         ["serve"] => serve::run(None),
         ["serve", "--port", port] => serve::run(Some(port.parse()?)),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::setup;
@@ -61,7 +61,7 @@ pub const ROUTER: Binary = Binary {
 };
 
 pub fn everything() -> Result<()> {
-    wasm_only()?;
+    wasm_only(None)?;
     for dir in ["pkg", "www"] {
         setup::npm(dir)?;
     }
@@ -77,10 +77,16 @@ pub fn everything() -> Result<()> {
     run(command("npm", "www").args(["run", "--silent", "build"]))
 }
 
-pub fn wasm_only() -> Result<()> {
+/// All binaries, or the one named.
+pub fn wasm_only(wanted: Option<&str>) -> Result<()> {
     setup::wasm_target()?;
     setup::rust_source()?;
-    LEVELS.iter().chain([&ROUTER]).try_for_each(wasm)
+    let mut binaries: Vec<&Binary> = LEVELS.iter().chain([&ROUTER]).collect();
+    binaries.retain(|binary| wanted.is_none_or(|wanted| wanted == binary.name));
+    if binaries.is_empty() {
+        bail!("there is no binary of that name");
+    }
+    binaries.into_iter().try_for_each(wasm)
 }
 
 /// Builds and binds one binary into pkg/wasm/NAME. wasm-opt would undo the order that LLVM gave the kernels. Each has a

@@ -8,12 +8,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 #[cfg(not(target_arch = "wasm32"))]
 use std::thread;
 use std::time::Duration;
 
+#[cfg(not(target_arch = "wasm32"))]
 use crate::{Error, Result};
 
 /// The most threads that may be asked for.
@@ -63,12 +64,35 @@ pub struct Shared {
     sleepers: AtomicU32,
     caller_sleeps: AtomicBool,
     ended: AtomicBool,
-    /// Not 0: a thread is gone and will never finish its piece. JavaScript sets it, after a trap.
-    lost: AtomicU32,
+    last_words: LastWords,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
     bed: Mutex<()>,
     job_is_there: Condvar,
     job_is_done: Condvar,
+}
+
+/// Of a thread that will never finish its piece. JavaScript writes them, after a trap: first the bytes, UTF-8, then their
+/// number, which is 0 as long as all is well.
+#[repr(C)]
+pub struct LastWords {
+    length: AtomicU32,
+    bytes: [AtomicU8; LastWords::MOST],
+}
+
+impl LastWords {
+    pub const MOST: usize = 252;
+
+    fn read(&self) -> Option<String> {
+        let length = (self.length.load(SeqCst) as usize).min(Self::MOST);
+        let bytes: Vec<u8> = self.bytes[..length].iter().map(|byte| byte.load(Relaxed)).collect();
+        (length > 0).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+impl Default for LastWords {
+    fn default() -> Self {
+        LastWords { length: AtomicU32::new(0), bytes: [const { AtomicU8::new(0) }; Self::MOST] }
+    }
 }
 
 impl Pool {
@@ -163,9 +187,9 @@ impl Shared {
         }
     }
 
-    /// Where a thread that is about to go without having finished leaves word: any number but 0.
-    pub fn lost_flag(&self) -> *const AtomicU32 {
-        &self.lost
+    /// Where a thread that is about to go leaves word.
+    pub fn last_words(&self) -> &LastWords {
+        &self.last_words
     }
 
     fn run(&self, pieces: usize, work: Work) {
@@ -218,7 +242,9 @@ impl Shared {
         let mut bed = lock(&self.bed);
         self.caller_sleeps.store(true, SeqCst);
         while !is_done() {
-            assert!(self.lost.load(SeqCst) == 0, "a thread of the pool crashed");
+            if let Some(words) = self.last_words.read() {
+                panic!("a thread of the pool crashed: {words}");
+            }
             bed = self.job_is_done.wait_timeout(bed, NOTICE).unwrap_or_else(|e| e.into_inner()).0;
         }
         self.caller_sleeps.store(false, SeqCst);

@@ -34,8 +34,9 @@ const PAGE = "<!doctype html><meta charset=utf-8><title>package</title>";
  * A browser, a server for page and package, and a page where `kinglet` (the module) and the helpers of `inPage` are global.
  * Routes answer under both servers; the second one is another origin.
  * @param {() => Promise<unknown>} start of the browser: Playwright's or Puppeteer's, which agree in what is used here
+ * @param {Record<string, string>} [headers] of the page's server; by default the page is isolated
  */
-export async function openPackage(start = launch) {
+export async function openPackage(start = launch, headers = undefined) {
   /** @type {Map<string, { answer: Route, calls: number }>} */
   const routes = new Map();
   /** @type {{ path: string, origin: "page" | "other", headers: import("node:http").IncomingHttpHeaders }[]} */
@@ -57,16 +58,20 @@ export async function openPackage(start = launch) {
     return true;
   };
   const mounts = { "/pkg/": PACKAGE, "/data/": DATA, "/golden/": join(ROOT, "tests/fixtures/golden") };
-  const [site, other, started] = await Promise.all([serve(mounts, hook("page")), serve(mounts, hook("other")), start()]);
+  const [site, other, started] = await Promise.all([serve(mounts, hook("page"), headers), serve(mounts, hook("other")), start()]);
   const browser = /** @type {import("playwright-core").Browser} */ (started);
   const page = await browser.newPage();
   const log = logOf(page);
-  /** Bytes of each of the browser's processes of a kind. */
-  const processes = async (/** @type {string} */ wanted, /** @type {"VmSize" | "VmHWM"} */ figure) => {
+  /** The browser's processes of a kind. */
+  const pids = async (/** @type {string} */ wanted) => {
     const session = await browser.newBrowserCDPSession();
     const { processInfo } = await session.send("SystemInfo.getProcessInfo");
     await session.detach();
-    const ids = processInfo.filter(({ type }) => type === wanted).map(({ id }) => id);
+    return processInfo.filter(({ type }) => type === wanted).map(({ id }) => id);
+  };
+  /** Bytes of each of the browser's processes of a kind. */
+  const processes = async (/** @type {string} */ wanted, /** @type {"VmSize" | "VmHWM"} */ figure) => {
+    const ids = await pids(wanted);
     return ids.map((id) => 1024 * Number(new RegExp(`${figure}:\\s+(\\d+)`).exec(readFileSync(`/proc/${id}/status`, "utf8"))?.[1] ?? 0));
   };
   /** Loads the page anew; what it stored stays. */
@@ -91,6 +96,15 @@ export async function openPackage(start = launch) {
     async workersLeft(count = 0) {
       for (let i = 0; i < 100 && page.workers().length !== count; i++) await new Promise((resolve) => setTimeout(resolve, 50));
       assert.equal(page.workers().length, count);
+    },
+    /** Threads of all renderers that are workers', nested ones too: so many are left, in the end. */
+    async workerThreadsLeft(count = 0) {
+      let left = -1;
+      for (let i = 0; i < 100 && left !== count; i++) {
+        if (i > 0) await new Promise((resolve) => setTimeout(resolve, 100));
+        left = (await pids("renderer")).flatMap(threadNames).filter((name) => name.startsWith("DedicatedWorker")).length;
+      }
+      assert.equal(left, count, "threads of workers");
     },
     /** Of all renderers, in GB. */
     async addressSpace() {
@@ -117,6 +131,17 @@ export async function openPackage(start = launch) {
       other.close();
     },
   };
+}
+
+/** Of one process. */
+function threadNames(/** @type {number} */ pid) {
+  return readdirSync(`/proc/${pid}/task`).flatMap((id) => {
+    try {
+      return [readFileSync(`/proc/${pid}/task/${id}/comm`, "utf8").trim()];
+    } catch {
+      return []; // ended meanwhile
+    }
+  });
 }
 
 /** Runs in the page. */

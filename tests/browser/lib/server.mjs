@@ -14,21 +14,27 @@ const TYPES = {
   ".css": "text/css; charset=utf-8", ".json": "application/json", ".wasm": "application/wasm", ".svg": "image/svg+xml",
 };
 
+/** What makes a page cross-origin isolated, and lets it load what such a page may. */
+export const ISOLATED = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+};
+
 /**
  * Serves on a free port of this machine.
  * @param {Record<string, string>} mounts URL prefix, ending in "/", to folder; the longest prefix wins
  * @param {(request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse) => boolean | void} [hook]
  *   sees every request first; true means that it has answered
+ * @param {Record<string, string>} [headers] of every response
  */
-export async function serve(mounts, hook) {
+export async function serve(mounts, hook, headers = ISOLATED) {
   const prefixes = Object.keys(mounts).sort((a, b) => b.length - a.length);
   /** @type {string[]} */
   const requests = [];
   const server = createServer((request, response) => {
     requests.push(`${request.method} ${request.url}`);
-    response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
-    response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
-    response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     // Chromium's cache would turn a request to resume into others of its own.
     response.setHeader("Cache-Control", "no-store");
     if (hook?.(request, response)) return;
