@@ -7,6 +7,8 @@
 //! source   formats       backend    model      generate             text    session    api
 //! ```
 
+#![cfg_attr(all(target_arch = "wasm32", target_feature = "atomics"), feature(stdarch_wasm_atomic_wait))]
+
 pub mod clock;
 pub mod error;
 pub mod num;

@@ -1,7 +1,7 @@
 // What this browser can run, and the wasm binary for it.
 
 import { KingletError } from "./errors.js";
-import type { WasmUrls } from "./protocol.js";
+import type { PoolStart, WasmUrls } from "./protocol.js";
 import type { EngineInfo } from "./types.js";
 import { allowedThreads, loadThreads, sharedMemory } from "./threads.js";
 // Both binaries without threads have the same glue; build.mjs sees to that.
@@ -25,7 +25,7 @@ export interface Wasm {
   /** In a thread of the pool, where there is one. */
   trapHelper(): void;
   /** Before the CPU backend is made: whatever threads there are. Rejects where they do not start; then there is one. */
-  startThreads(): Promise<void>;
+  startThreads(start: (pool: PoolStart) => Promise<void>): Promise<void>;
 }
 
 /** Fetches and compiles the best binary this browser can run: the one with threads for more than one, where pages are isolated. */

@@ -1,7 +1,8 @@
 // The page's end of one worker: starts it, sends, and tells a crash from an answer.
 
 import { KingletError, type ErrorData } from "./errors.js";
-import type { Call, FromWorker, Reply, ToWorker, WasmUrls } from "./protocol.js";
+import { PoolHost } from "./pool-host.js";
+import type { Call, FromWorker, PoolStart, Reply, ToWorker, WasmUrls } from "./protocol.js";
 import { resolveUrl } from "./address.js";
 import type { Model } from "./model.js";
 import type { EngineEvent, EngineInfo, EngineOptions, Progress } from "./types.js";
@@ -22,6 +23,7 @@ export const NO_SCRIPT = "its script could not be loaded; check that worker.js i
 export class Host {
   readonly info: Promise<EngineInfo>;
   #worker: Worker;
+  #pool: PoolHost | undefined;
   #closeModel: () => void;
   #settleLoad!: { resolve(info: EngineInfo): void; reject(error: KingletError): void };
   #calls = new Map<number, { resolve(value: Reply): void; reject(error: KingletError): void }>();
@@ -65,6 +67,7 @@ export class Host {
     this.#closed = error;
     this.#worker.onmessage = this.#worker.onerror = this.#worker.onmessageerror = null;
     this.#worker.terminate();
+    this.#pool?.close();
     this.#closeModel();
     this.#settleLoad.reject(error);
     for (const call of this.#calls.values()) call.reject(error);
@@ -81,6 +84,8 @@ export class Host {
         return persist();
       case "reopen":
         return this.#reopen();
+      case "threads":
+        return this.#startThreads(message.pool);
       case "spooled":
         return this.model.keep(message.blob);
       case "loaded":
@@ -117,6 +122,14 @@ export class Host {
       const error = e instanceof KingletError ? e.toData() : { code: "DOWNLOAD_FAILED" as const, message: String(e) };
       this.send({ type: "unreadable", error });
     }
+  }
+
+  #startThreads(pool: PoolStart): void {
+    this.#pool = new PoolHost(pool);
+    this.#pool.started.then(
+      () => this.send({ type: "threads" }),
+      (e) => this.send({ type: "threads", failure: e instanceof Error ? e.message : String(e) }),
+    );
   }
 
   #changed(reason: ErrorData): void {

@@ -6,7 +6,7 @@ import { errorData, KingletError, type ErrorCode, type ErrorData } from "./error
 import { findGpu, orLoss, type Gpu } from "./gpu.js";
 import { LoadProgress } from "./load-progress.js";
 import { Parts } from "./parts.js";
-import type { FromWorker, Part, StoreAccess, ToWorker } from "./protocol.js";
+import type { FromWorker, Part, PoolStart, StoreAccess, ToWorker } from "./protocol.js";
 import { ForwardSource, type ChunkReader } from "./source.js";
 import { sweep } from "./spool-file.js";
 import { keep, recall, type Tuning } from "./tuning.js";
@@ -19,6 +19,8 @@ export interface Page {
   send(message: FromWorker): void;
   /** The model's parts once more. */
   reopen(): Promise<{ parts: Part[]; store?: StoreAccess }>;
+  /** Starts the workers of the threads. */
+  startThreads(pool: PoolStart): Promise<void>;
 }
 
 /** What another backend may cure, while the model is loaded or later. */
@@ -131,7 +133,7 @@ export class Loader {
 
   async #startThreads(): Promise<void> {
     try {
-      await this.wasm.startThreads();
+      await this.wasm.startThreads((pool) => this.page.startThreads(pool));
     } catch (e) {
       this.page.send({ type: "event", event: { type: "threads-unavailable", reason: e instanceof Error ? e.message : String(e) } });
     }

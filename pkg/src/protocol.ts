@@ -42,13 +42,18 @@ export interface WasmUrls {
   threads?: string;
 }
 
-/** What starts a thread of the pool; it answers "ready". */
-export interface ToPool {
+/** What starts the pool: the same module on the same memory, in a worker for each thread but the engine's own. */
+export interface PoolStart {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
-  /** From 1 on; 0 is the engine's own. */
-  thread: number;
+  /** The address of what the threads have in common: `Shared` of src/backend/cpu/pool.rs. */
+  shared: number;
+  /** The engine's own included. */
+  threads: number;
 }
+
+/** What starts a thread; it answers "ready". 0 is the engine's own. */
+export type ToPool = PoolStart & { thread: number };
 
 /** `Question` of src/model/inspect.rs. */
 interface InspectQuestion {
@@ -96,6 +101,8 @@ export type ToWorker =
   /** Answers "reopen": the model's parts once more, or why not. */
   | { type: "parts"; parts: Part[]; store?: StoreAccess }
   | { type: "unreadable"; error: ErrorData }
+  /** Answers "threads": they are there, or why not. */
+  | { type: "threads"; failure?: string }
   | { type: "run"; id: number; request: EngineRequest }
   | { type: "abort"; id: number }
   | { type: "call"; id: number; call: Call }
@@ -140,6 +147,8 @@ export type FromWorker =
   | { type: "persist" }
   /** The parts are wanted once more. */
   | { type: "reopen" }
+  /** They are wanted. */
+  | { type: "threads"; pool: PoolStart }
   /** The stream, kept: from now on it can be read again. */
   | { type: "spooled"; blob: Blob }
   /** `reason`: why the GPU was not taken, where it might have been. */

@@ -1,8 +1,7 @@
-// The binary with threads, and the engine's end of its pool: one memory, and a worker for each thread but the engine's own.
+// The binary with threads: whether there may be some, and their memory.
 
 import type { Wasm } from "./device.js";
-import type { ToPool } from "./protocol.js";
-import init, { Engine, inspect, level, trap, trap_helper, use_threads } from "#wasm/threads";
+import init, { Engine, inspect, level, shared, trap, trap_helper, use_threads } from "#wasm/threads";
 
 /** One function with an `i32.atomic.load`, and a shared memory. */
 const ATOMICS = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 5, 4, 1, 3, 1, 1, 10, 11, 1, 9, 0, 65, 0, 254, 16, 2, 0, 26, 11]);
@@ -12,8 +11,6 @@ const MOST_THREADS = 8;
 const MOST_PAGES = 65536;
 const FEWEST_PAGES = 4096;
 const PAGE_BYTES = 65536;
-/** A worker that has not come up by then will not. */
-const START_MS = 10_000;
 
 /** How many threads there may be: one where the page is not isolated, or the browser has no shared memory. */
 export function allowedThreads(wanted?: number): number {
@@ -41,32 +38,9 @@ export async function loadThreads(compiled: Promise<WebAssembly.Module>, { memor
     Engine, inspect, simd: level(), memory, trap,
     trapHelper: trap_helper,
     heapLimit: maximum < MOST_PAGES ? maximum * PAGE_BYTES : undefined,
-    async startThreads() {
-      await (started ??= startWorkers(module, memory, threads));
+    async startThreads(start) {
+      await (started ??= start({ module, memory, shared: shared(), threads }));
       use_threads(threads);
     },
   };
-}
-
-/** All come up, or none is left. */
-async function startWorkers(module: WebAssembly.Module, memory: WebAssembly.Memory, threads: number): Promise<void> {
-  const workers: Worker[] = [];
-  const start = (thread: number) =>
-    new Promise<void>((resolve, reject) => {
-      const worker = new Worker(new URL("./pool.js", import.meta.url), { type: "module", name: "kinglet-pool" });
-      workers.push(worker);
-      worker.onmessage = () => resolve();
-      worker.onerror = (e) => {
-        e.preventDefault();
-        reject(new Error(e.message || "pool.js could not be loaded; serve it beside worker.js, with the same headers"));
-      };
-      setTimeout(() => reject(new Error(`a thread did not start within ${START_MS / 1000} s`)), START_MS);
-      worker.postMessage({ module, memory, thread } satisfies ToPool);
-    });
-  try {
-    await Promise.all(Array.from({ length: threads - 1 }, (_, i) => start(i + 1)));
-  } catch (e) {
-    for (const worker of workers) worker.terminate();
-    throw e;
-  }
 }

@@ -39,7 +39,7 @@ declare module "#wasm/threads" {
   export { default } from "#wasm/relaxed";
   /** src/api/pool.rs */
   export function help(thread: number): void;
-  export function last_words(): number;
+  export function shared(): number;
   export function trap_helper(): void;
   export function use_threads(threads: number): void;
 }

@@ -4,7 +4,7 @@ import { breathe } from "./breathe.js";
 import { errorData, KingletError } from "./errors.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
-import type { Answer, Call, Embedded, EngineRequest, FromWorker, Part, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
+import type { Answer, Call, Embedded, EngineRequest, FromWorker, Part, PoolStart, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
 import { storeAll } from "./store-all.js";
 import type { MadeFor, MemoryUse, Signals, Stats } from "./types.js";
 
@@ -27,6 +27,7 @@ let lastWords: string | undefined;
 let crashed = false;
 /** Waits for the model's parts. */
 let reopening: { resolve(model: { parts: Part[]; store?: StoreAccess }): void; reject(error: KingletError): void } | undefined;
+let startingThreads: { resolve(): void; reject(error: Error): void } | undefined;
 
 const send = (message: FromWorker | Answer) => (self as unknown as { postMessage(message: FromWorker | Answer): void }).postMessage(message);
 
@@ -35,6 +36,7 @@ self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
   if (data.type === "trap") data.helper ? loader.wasm.trapHelper() : loader.wasm.trap();
   else if (data.type === "parts") reopening?.resolve(data);
   else if (data.type === "unreadable") reopening?.reject(KingletError.from(data.error));
+  else if (data.type === "threads") data.failure === undefined ? startingThreads?.resolve() : startingThreads?.reject(new Error(data.failure));
   else if (data.type === "abort") {
     if (running?.id === data.id) running.aborted = true;
   } else {
@@ -78,7 +80,7 @@ async function work(): Promise<void> {
 }
 
 async function load(message: Load): Promise<void> {
-  loader = new Loader(message, { send, reopen });
+  loader = new Loader(message, { send, reopen, startThreads });
   try {
     const reason = await loader.load();
     ({ engine } = loader);
@@ -106,6 +108,13 @@ function reopen(): Promise<{ parts: Part[]; store?: StoreAccess }> {
   return new Promise((resolve, reject) => {
     reopening = { resolve, reject };
     send({ type: "reopen" });
+  });
+}
+
+function startThreads(pool: PoolStart): Promise<void> {
+  return new Promise((resolve, reject) => {
+    startingThreads = { resolve, reject };
+    send({ type: "threads", pool });
   });
 }
 

@@ -1,8 +1,6 @@
 //! The pool of a binary with threads. Its statics lie in the shared memory, so that they are the same ones in the engine's
 //! worker and in those of the pool (`pkg/src/pool.ts`).
 
-#[cfg(doc)]
-use crate::backend::cpu::pool::LastWords;
 use crate::backend::cpu::pool::{Pool, Shared};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
@@ -28,10 +26,10 @@ pub fn help(thread: usize) {
     SHARED.help(thread);
 }
 
-/// The address at which a worker of the pool leaves word after a trap: see [`LastWords`].
+/// The address of [`Shared`], whose first words the page and the pool's workers write.
 #[wasm_bindgen]
-pub fn last_words() -> usize {
-    &raw const *SHARED.last_words() as usize
+pub fn shared() -> usize {
+    &raw const **SHARED as usize
 }
 
 /// A real trap in another thread of the pool, for tests of what follows one.

@@ -134,7 +134,7 @@ describe("in an isolated page", () => {
         };`);
       const engine = await createEngine({ model: url, backend: "cpu", threads: 2, worker });
       const { token_ids } = (await greedy(engine, { max_tokens: 100 })).choices[0];
-      return { info: engine.info, ids: token_ids, refused: await failure(createEngine({ model: url, backend: "cpu", threads: 2, worker, contextLength: 200_000 })) };
+      return { info: engine.info, ids: token_ids, refused: await failure(createEngine({ model: url, backend: "cpu", threads: 2, worker, contextLength: 500_000 })) };
     });
     assert.equal(info.threads, 2);
     assert.deepEqual(ids, GOLDEN.ids.slice(0, 100));
@@ -160,7 +160,7 @@ for (const [name, headers, threads] of pages) {
     test(`2 threads are ${threads}`, async () => {
       const { info, ids, isolated, events } = await it.page.evaluate(async () => {
         const events = [];
-        const engine = await createEngine({ model: url, backend: "cpu", threads: 2, onEvent: (event) => events.push(event) });
+        const engine = await createEngine({ model: url, backend: "cpu", threads: 2, contextLength: 256, onEvent: (event) => events.push(event) });
         return { info: engine.info, ids: (await greedy(engine, { max_tokens: 200 })).choices[0].token_ids, isolated: crossOriginIsolated, events };
       });
       assert.equal(isolated, threads > 1);

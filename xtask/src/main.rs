@@ -14,7 +14,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   setup                 checks for, and installs, what the other commands need
-  pack [--wasm [NAME]]  the npm package (pkg/) and the site (www/dist); --wasm: only the two wasm binaries
+  pack [--wasm [NAME]]  the npm package (pkg/) and the site (www/dist); --wasm: only the wasm binaries, or one
   size                  what one page loads before the model, in brotli bytes; fails above the gate
   serve [--port N]      serves www/dist as it is
   demo [--port N]       builds everything and serves the demo page

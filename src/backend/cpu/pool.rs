@@ -2,7 +2,8 @@
 //! share, so that a thread that sleeps or is not scheduled costs nothing but its help. Who computes a piece makes no
 //! difference to it: results are the same bits with any number of threads.
 //!
-//! Natively the pool starts its threads; in a browser `pkg/src/pool.ts` does, and they come in by [`Pool::help`].
+//! Natively the pool starts its threads; in a browser the page does (`pkg/src/pool-host.ts`), and they come in by
+//! [`Shared::help`].
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -51,11 +52,16 @@ pub struct Pool {
 /// The address of a job, as the compiler sees it.
 type Work<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
-/// What the threads have in common.
+/// What the threads have in common. JavaScript knows the first three.
 #[derive(Default)]
+#[repr(C)]
 pub struct Shared {
-    /// Number of the job (high half), and how many of its pieces are not taken yet.
+    /// Number of the job (high half), and how many of its pieces are not taken yet. Sleepers wait for another number.
     left: AtomicU64,
+    /// Not 0: the threads go. The page writes that, and wakes them, before it terminates their workers: one that sleeps in
+    /// the wasm would take a browser seconds to end.
+    ended: AtomicU32,
+    last_words: LastWords,
     /// Of the job: the address of its `Work`, and its pieces. They stay while a piece is taken and not done.
     work: AtomicUsize,
     pieces: AtomicUsize,
@@ -63,10 +69,9 @@ pub struct Shared {
     done: AtomicUsize,
     sleepers: AtomicU32,
     caller_sleeps: AtomicBool,
-    ended: AtomicBool,
-    last_words: LastWords,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
     bed: Mutex<()>,
+    #[cfg(not(target_arch = "wasm32"))]
     job_is_there: Condvar,
     job_is_done: Condvar,
 }
@@ -168,8 +173,8 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take().filter(|_| !self.helpers.is_empty()) {
-            shared.ended.store(true, SeqCst);
-            shared.wake(&shared.job_is_there);
+            shared.ended.store(1, SeqCst);
+            shared.wake_helpers();
         }
         for helper in self.helpers.drain(..) {
             helper.join().expect("its panics are caught");
@@ -178,18 +183,13 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// What a thread does until the pool ends: in a browser, until its worker is terminated.
+    /// What a thread does until the pool ends.
     pub fn help(&self, thread: usize) {
         let mut seen = 0;
         while let Some(job) = self.next_job(seen) {
             seen = job;
             self.take_pieces(job, thread);
         }
-    }
-
-    /// Where a thread that is about to go leaves word.
-    pub fn last_words(&self) -> &LastWords {
-        &self.last_words
     }
 
     fn run(&self, pieces: usize, work: Work) {
@@ -199,7 +199,7 @@ impl Shared {
         self.done.store(0, Relaxed);
         self.left.store(u64::from(job) << 32 | pieces as u64, SeqCst);
         if self.sleepers.load(SeqCst) > 0 {
-            self.wake(&self.job_is_there);
+            self.wake_helpers();
         }
         self.take_pieces(job, 0);
         self.await_others(pieces);
@@ -229,7 +229,9 @@ impl Shared {
         if count > 0 {
             self.done.fetch_add(count, SeqCst);
             if self.caller_sleeps.load(SeqCst) {
-                self.wake(&self.job_is_done);
+                // It holds the lock until it sleeps.
+                drop(lock(&self.bed));
+                self.job_is_done.notify_all();
             }
         }
     }
@@ -252,23 +254,62 @@ impl Shared {
 
     /// The number of a job after `seen`; None at the end.
     fn next_job(&self, seen: u32) -> Option<u32> {
-        let is_there = || job_of(self.left.load(SeqCst)) != seen || self.ended.load(SeqCst);
+        let is_there = || job_of(self.left.load(SeqCst)) != seen || self.ended.load(SeqCst) != 0;
         if !spin_until(is_there) {
-            let mut bed = lock(&self.bed);
             self.sleepers.fetch_add(1, SeqCst);
-            while !is_there() {
-                bed = self.job_is_there.wait(bed).unwrap_or_else(|e| e.into_inner());
-            }
+            self.sleep_until(is_there, seen);
             self.sleepers.fetch_sub(1, SeqCst);
         }
-        (!self.ended.load(SeqCst)).then(|| job_of(self.left.load(SeqCst)))
+        (self.ended.load(SeqCst) == 0).then(|| job_of(self.left.load(SeqCst)))
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Shared {
+    fn sleep_until(&self, is_there: impl Fn() -> bool, _seen: u32) {
+        let mut bed = lock(&self.bed);
+        while !is_there() {
+            bed = self.job_is_there.wait(bed).unwrap_or_else(|e| e.into_inner());
+        }
     }
 
-    /// Whoever is about to lie down holds the lock until it sleeps.
-    fn wake(&self, who: &Condvar) {
+    /// One that is about to lie down holds the lock until it sleeps.
+    fn wake_helpers(&self) {
         drop(lock(&self.bed));
-        who.notify_all();
+        self.job_is_there.notify_all();
     }
+}
+
+/// Unlike a condition variable's, this word is one that JavaScript can wake sleepers of.
+#[cfg(target_arch = "wasm32")]
+impl Shared {
+    fn job_word(&self) -> *mut i32 {
+        // The high half.
+        self.left.as_ptr().cast::<i32>().wrapping_add(1)
+    }
+
+    #[cfg(target_feature = "atomics")]
+    fn sleep_until(&self, is_there: impl Fn() -> bool, seen: u32) {
+        while !is_there() {
+            // SAFETY: an aligned word, only used by atomic operations.
+            unsafe { core::arch::wasm32::memory_atomic_wait32(self.job_word(), seen as i32, -1) };
+        }
+    }
+
+    #[cfg(target_feature = "atomics")]
+    fn wake_helpers(&self) {
+        // SAFETY: as above.
+        unsafe { core::arch::wasm32::memory_atomic_notify(self.job_word(), u32::MAX) };
+    }
+
+    // Memory that nobody shares has no sleepers.
+    #[cfg(not(target_feature = "atomics"))]
+    fn sleep_until(&self, is_there: impl Fn() -> bool, _seen: u32) {
+        assert!(is_there() && !self.job_word().is_null());
+    }
+
+    #[cfg(not(target_feature = "atomics"))]
+    fn wake_helpers(&self) {}
 }
 
 fn job_of(left: u64) -> u32 {

@@ -92,6 +92,8 @@ export async function openPackage(start = launch, headers = undefined) {
       routes.set(path, { answer, calls: 0 });
       seen.length = 0;
     },
+    /** @param {string} path */
+    unroute: (path) => void routes.delete(path),
     /** All workers but so many have ended. */
     async workersLeft(count = 0) {
       for (let i = 0; i < 100 && page.workers().length !== count; i++) await new Promise((resolve) => setTimeout(resolve, 50));
