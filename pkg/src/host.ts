@@ -24,6 +24,8 @@ export class Host {
   readonly info: Promise<EngineInfo>;
   #worker: Worker;
   #pool: PoolHost | undefined;
+  /** Where the worker's was said to be. */
+  #script: URL | undefined;
   #closeModel: () => void;
   #settleLoad!: { resolve(info: EngineInfo): void; reject(error: KingletError): void };
   #calls = new Map<number, { resolve(value: Reply): void; reject(error: KingletError): void }>();
@@ -37,6 +39,7 @@ export class Host {
     this.#closeModel = close;
     this.info = new Promise((resolve, reject) => (this.#settleLoad = { resolve, reject }));
     this.#worker = startWorker(options.worker);
+    this.#script = typeof options.worker === "function" || options.worker === undefined ? undefined : resolveUrl(options.worker, "worker");
     this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
     this.#worker.onmessageerror = () => this.#crash("a message could not be read");
     this.#worker.onerror = (e) => {
@@ -125,7 +128,7 @@ export class Host {
   }
 
   #startThreads(pool: PoolStart): void {
-    this.#pool = new PoolHost(pool);
+    this.#pool = new PoolHost(pool, this.#script);
     this.#pool.started.then(
       () => this.send({ type: "threads" }),
       (e) => this.send({ type: "threads", failure: e instanceof Error ? e.message : String(e) }),

@@ -15,7 +15,8 @@ export class PoolHost {
   #workers: Worker[] = [];
   #timers: ReturnType<typeof setTimeout>[] = [];
 
-  constructor(private readonly start: PoolStart) {
+  /** `beside`: the engine's script, where it is known. */
+  constructor(private readonly start: PoolStart, private readonly beside?: URL) {
     this.started = Promise.all(Array.from({ length: start.threads - 1 }, (_, i) => this.#begin(i + 1))).then(
       () => this.#clearTimers(),
       (e) => {
@@ -38,16 +39,22 @@ export class PoolHost {
 
   #begin(thread: number): Promise<void> {
     return new Promise((resolve, reject) => {
-      const worker = new Worker(new URL("./pool.js", import.meta.url), { type: "module", name: "kinglet-pool" });
+      const worker = this.#worker();
       this.#workers.push(worker);
-      worker.onmessage = () => resolve();
+      worker.onmessage = ({ data }: MessageEvent<string>) => (data === "ready" ? resolve() : reject(new Error(data)));
       worker.onerror = (e) => {
         e.preventDefault();
-        reject(new Error(e.message || "pool.js could not be loaded; serve it beside index.js, with the same headers"));
+        reject(new Error(e.message || "pool.js could not be loaded; serve it beside worker.js, with the same headers"));
       };
       this.#timers.push(setTimeout(() => reject(new Error(`a thread did not start within ${START_MS / 1000} s`)), START_MS));
       worker.postMessage({ ...this.start, thread });
     });
+  }
+
+  #worker(): Worker {
+    if (this.beside) return new Worker(new URL("pool.js", this.beside), { type: "module", name: "kinglet-pool" });
+    // In one piece, for bundlers.
+    return new Worker(new URL("./pool.js", import.meta.url), { type: "module", name: "kinglet-pool" });
   }
 
   #clearTimers(): void {

@@ -15,9 +15,15 @@ Object.assign(globalThis, {
   kingletHeapFull: (bytes: number) => (lastWords = `out of memory, ${bytes} more bytes were needed`),
 });
 
+const send = (message: string) => (self as unknown as { postMessage(message: string): void }).postMessage(message);
+
 self.onmessage = async ({ data: { module, memory, shared, thread } }: MessageEvent<ToPool>) => {
-  await init({ module_or_path: module, memory, thread_stack_size: STACK_BYTES });
-  (self as unknown as { postMessage(message: "ready"): void }).postMessage("ready");
+  try {
+    await init({ module_or_path: module, memory, thread_stack_size: STACK_BYTES });
+  } catch (e) {
+    return send(lastWords ?? String(e));
+  }
+  send("ready");
   try {
     help(thread);
   } catch (e) {

@@ -52,7 +52,7 @@ export interface PoolStart {
   threads: number;
 }
 
-/** What starts a thread; it answers "ready". 0 is the engine's own. */
+/** What starts a thread; it answers "ready", or why it cannot start. 0 is the engine's own. */
 export type ToPool = PoolStart & { thread: number };
 
 /** `Question` of src/model/inspect.rs. */

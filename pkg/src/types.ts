@@ -63,7 +63,10 @@ export interface EngineOptions {
   signal?: AbortSignal;
   onProgress?: (progress: Progress) => void;
   onEvent?: (event: EngineEvent) => void;
-  /** The worker's script, or a function that starts it, where `new URL("./worker.js", import.meta.url)` cannot be resolved. */
+  /**
+   * The worker's script, or a function that starts it, where `new URL("./worker.js", import.meta.url)` cannot be resolved. With
+   * threads `pool.js` stands beside it.
+   */
   worker?: string | URL | (() => Worker);
   /** The wasm binary: one URL for either level of SIMD, or one for each, and the one with threads. */
   wasmUrl?: string | URL | { simd?: string | URL; relaxed?: string | URL; threads?: string | URL };

@@ -17,7 +17,7 @@ describe("answers", () => {
       const got = await it.page.evaluate(async (level) => {
         // Relaxed SIMD's opcodes begin at 0x100: in the probe, 0x93 0x02.
         const worker = level === "simd" ? limited("(bytes) => !bytes.includes(0x93)") : undefined;
-        const engine = await createEngine({ model: url, worker, contextLength: 256 });
+        const engine = await createEngine({ model: url, worker, threads: 1, contextLength: 256 });
         const reply = await greedy(engine, { max_tokens: 200 });
         const heap = (await engine.memory()).heap;
         return { info: engine.info, reply, stats: engine.stats(), heap };
