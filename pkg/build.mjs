@@ -26,7 +26,7 @@ const settings = { absWorkingDir: root, outdir: "dist", bundle: true, minify: tr
 const pages = { index: "src/index.ts", catalog: "src/catalog.ts", router: "src/router/index.ts", "ai-sdk": "src/ai-sdk/index.ts", "prompt-api": "src/prompt-api/index.ts", shared: "src/shared/index.ts" };
 await build({ ...settings, entryPoints: pages, splitting: true, chunkNames: "shared-[hash]" });
 await build({ ...settings, entryPoints: { worker: "src/worker.ts" }, define: { SHARED_PAGES } });
-await build({ ...settings, entryPoints: { pool: "src/pool.ts" } });
+await build({ ...settings, entryPoints: { pool: "src/pool.ts", isolate: "src/isolate.js" } });
 const tsc = createRequire(import.meta.url).resolve("typescript/package.json");
 execFileSync(process.execPath, [path.join(path.dirname(tsc), "bin/tsc"), "--emitDeclarationOnly"], { cwd: root, stdio: "inherit" });
 

@@ -1,8 +1,10 @@
 // Threads in real Chromium: a pool of workers over one memory, the same answers, and how they end.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { status } from "./lib/hub.mjs";
-import { GOLDEN, openPackage } from "./lib/package.mjs";
+import { GOLDEN, openPackage, PACKAGE } from "./lib/package.mjs";
 import { ISOLATED } from "./lib/server.mjs";
 
 const PROMPT = "Once upon a time there was a girl who had a red ball and a blue hat. ".repeat(6);
@@ -171,3 +173,26 @@ for (const [name, headers, threads] of pages) {
     });
   });
 }
+
+describe("where no headers can be set", () => {
+  before(async () => void (it = await openPackage(undefined, {})));
+  after(() => it.close());
+
+  test("isolate.js makes the page isolated, and threads answer", async () => {
+    it.route("/app.html", (_, response) => response.setHeader("Content-Type", "text/html").end('<!doctype html><script src="/isolate.js"></script>'));
+    it.route("/isolate.js", (_, response) => response.setHeader("Content-Type", "text/javascript").end(readFileSync(join(PACKAGE, "dist/isolate.js"))));
+    await it.page.goto(it.site.base + "/app.html");
+    await it.page.waitForFunction(() => crossOriginIsolated);
+    const { info, ids, part } = await it.page.evaluate(async () => {
+      const { createEngine } = await import(/** @type {string} */ ("/pkg/dist/index.js"));
+      const engine = await createEngine({ model: "/data/stories260K/stories260K.gguf", backend: "cpu", threads: 2, contextLength: 256 });
+      const reply = await engine.completions.create({ prompt: "", temperature: 0, max_tokens: 200 });
+      // Ranges still are.
+      const response = await fetch("/data/stories260K/stories260K.gguf", { headers: { Range: "bytes=0-3" } });
+      return { info: engine.info, ids: reply.choices[0].token_ids, part: [response.status, await response.text()] };
+    });
+    assert.equal(info.threads, 2);
+    assert.deepEqual(ids, GOLDEN.ids);
+    assert.deepEqual(part, [206, "GGUF"]);
+  });
+});
