@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { launchFirefox } from "./lib/browser.mjs";
 import { status } from "./lib/hub.mjs";
 import { GOLDEN, openPackage, PACKAGE } from "./lib/package.mjs";
 import { ISOLATED } from "./lib/server.mjs";
@@ -145,25 +146,26 @@ describe("in an isolated page", () => {
   });
 });
 
-/** @type {[string, Record<string, string>, number][]} */
+/** @type {[string, Record<string, string>, number, (() => Promise<unknown>)?][]} */
 const pages = [
   ["in a page that is not isolated", {}, 1],
+  ["in Firefox", ISOLATED, 2, launchFirefox],
   ["with credentialless embedding and a strict Content-Security-Policy", {
     ...ISOLATED,
     "Cross-Origin-Embedder-Policy": "credentialless",
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'",
   }, 2],
 ];
-for (const [name, headers, threads] of pages) {
+for (const [name, headers, threads, start] of pages) {
   describe(name, () => {
-    before(async () => void (it = await openPackage(undefined, headers)));
+    before(async () => void (it = await openPackage(start, headers)));
     after(() => it.close());
 
     test(`2 threads are ${threads}`, async () => {
       const { info, ids, isolated, events } = await it.page.evaluate(async () => {
         const events = [];
         const engine = await createEngine({ model: url, backend: "cpu", threads: 2, contextLength: 256, onEvent: (event) => events.push(event) });
-        return { info: engine.info, ids: (await greedy(engine, { max_tokens: 200 })).choices[0].token_ids, isolated: crossOriginIsolated, events };
+        return { info: engine.info, ids: [...(await greedy(engine, { max_tokens: 200 })).choices[0].token_ids], isolated: crossOriginIsolated, events };
       });
       assert.equal(isolated, threads > 1);
       assert.equal(info.threads, threads);
