@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use kinglet::backend::cpu::CpuBackend;
-use kinglet::backend::cpu::matrix::{Matrix, products};
+use kinglet::backend::cpu::matrix::{self, Matrix};
 use kinglet::backend::cpu::panel::Panel;
 use kinglet::backend::cpu::pool::Pool;
 use kinglet::backend::spec::*;
@@ -81,7 +81,7 @@ pub extern "C" fn products(tokens: usize) {
             let (pool, cols) = (&mut Pool::single(), m.cols);
             let (panel, x) = (&mut p.panel, &p.x);
             panel.fill(pool, tokens, cols, &[m.input()], |t| &x[t * cols..][..cols]).expect("enough memory");
-            products(pool, panel, [(m, &mut p.out)]).expect("enough memory");
+            matrix::products(pool, panel, [(m, &mut p.out)]).expect("enough memory");
         }
     });
 }
