@@ -2,7 +2,7 @@
 
 use super::matrix::{inputs, products};
 use super::memory::reserve;
-use super::{CpuBackend, loaded};
+use super::{CpuBackend, loaded, math};
 use crate::Result;
 use crate::backend::HeadRows;
 
