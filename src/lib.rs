@@ -24,11 +24,14 @@ pub mod model;
 
 pub mod generate;
 
+#[cfg(feature = "grammar")]
+pub mod grammar;
+
 pub mod session;
 
 pub mod router;
 
-#[cfg(any(feature = "web", feature = "router-web"))]
+#[cfg(any(feature = "web", feature = "router-web", feature = "grammar-web"))]
 pub mod api;
 
 pub use error::{Error, ErrorCode, Result};

@@ -10,12 +10,12 @@ use crate::backend::{Backend, HeadRows, Memory};
 use crate::formats::lora;
 pub use crate::generate::TokenLogprob;
 use crate::generate::sampler::SplitMix64;
-use crate::generate::thinking::Said;
-use crate::generate::{AdapterUse, Answer, GenerateOptions};
+use crate::generate::thinking::{OPEN, Said, Thoughts};
+use crate::generate::{AdapterUse, Answer, Constraint, GenerateOptions, Mask};
 use crate::model::{adapter, arch, decoder};
 use crate::source::ByteSource;
 use crate::text::tokenizer::Special;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, Message, Tokenizer, ToolFormat};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 pub use types::{Clock, Info, LoadOptions, Request, Stats, Step, WallClock};
@@ -45,12 +45,40 @@ pub struct Session<B = CpuBackend> {
 
 struct Run {
     answer: Answer,
+    /// What the answer has to look like.
+    constraint: Option<Box<dyn Constraint>>,
+    /// The token that begins thoughts, where the answer may begin with some.
+    think: Option<u32>,
     /// The backend chooses the tokens.
     on_device: bool,
     /// How many more it will choose.
     device_tokens: usize,
     started: f64,
     first_token: f64,
+}
+
+impl Run {
+    /// The next token is the form's business; in thoughts it is not.
+    fn follows(&self) -> bool {
+        let thinks = |thoughts: &Thoughts| !thoughts.are_over() && !thoughts.may_begin();
+        self.constraint.is_some() && !self.answer.thoughts().is_some_and(thinks)
+    }
+
+    /// What may come next; `None`: anything.
+    fn mask(&mut self) -> Result<Option<Mask>> {
+        let left = self.answer.left();
+        let Some(constraint) = &mut self.constraint else { return Ok(None) };
+        let mut mask = constraint.mask(left)?;
+        let may_think = self.answer.is_empty() && self.answer.thoughts().is_some_and(Thoughts::may_begin);
+        if let (Some(mask), Some(think), true) = (&mut mask, self.think, may_think) {
+            mask.allow(think);
+        }
+        Ok(mask)
+    }
+}
+
+fn has_calls(message: &Message) -> bool {
+    message.role == "tool" || message.rest.get("tool_calls").is_some_and(|calls| !calls.is_null())
 }
 
 /// After how many tokens the signals so far are told: 1, 8, and twice as many each time from there.
@@ -149,7 +177,17 @@ impl<B: Backend> Session<B> {
     ///
     /// Errors: [`Error::BadRequest`], [`Error::Template`], [`Error::ContextExceeded`].
     pub fn start(&mut self, request: &Request) -> Result<()> {
+        self.start_constrained(request, None)
+    }
+
+    /// The answer keeps to the form that `constraint` knows; thoughts before it do not.
+    ///
+    /// Errors: those of [`Session::start`]; [`Error::BadRequest`] also for what does not go with a form.
+    pub fn start_constrained(&mut self, request: &Request, constraint: Option<Box<dyn Constraint>>) -> Result<()> {
         self.abort();
+        if constraint.is_some() && request.options.ignore_eos {
+            return Err(Error::BadRequest("ignore_eos does not go with response_format or tools: their answers end".into()));
+        }
         if request.suffix.is_some() && request.prompt.is_none() {
             return Err(Error::BadRequest("suffix goes with a prompt, not with messages".into()));
         }
@@ -160,7 +198,12 @@ impl<B: Backend> Session<B> {
                     template.set_clock(now);
                 }
                 let tools = request.tools.as_ref();
-                (template.encode_with(&self.tokenizer, messages, tools, &request.template_arguments())?, true)
+                let arguments = request.template_arguments();
+                let encoded = match tools.is_some() || messages.iter().any(has_calls) {
+                    true => template.encode_tools(&self.tokenizer, messages, tools, &arguments),
+                    false => template.encode_with(&self.tokenizer, messages, None, &arguments),
+                };
+                (encoded?, true)
             }
             (None, Some(prompt)) => match &request.suffix {
                 None => (self.raw_prompt(prompt)?, prompt.is_empty()),
@@ -171,10 +214,23 @@ impl<B: Backend> Session<B> {
         let thinks = request.messages.is_some() && self.knows_thoughts();
         let opened = thinks && self.ends_with_tag(&tokens);
         self.start_tokens(tokens, &request.options, at_start)?;
-        if let Some(run) = self.run.as_mut().filter(|_| thinks) {
+        let calls = request.tools.is_some().then(|| self.tool_format()).transpose()?;
+        let think = self.tokenizer.id(OPEN).filter(|_| request.thinks());
+        let Some(run) = self.run.as_mut() else { return Ok(()) };
+        if thinks {
             run.answer.sort_thoughts(opened);
         }
+        if let Some(format) = calls {
+            run.answer.sort_calls(format);
+        }
+        run.constraint = constraint;
+        run.think = think;
         Ok(())
+    }
+
+    /// How the model writes calls of tools. Errors: [`Error::Template`].
+    pub fn tool_format(&self) -> Result<ToolFormat> {
+        Ok(self.template.as_ref().map_err(Clone::clone)?.tool_use().format)
     }
 
     fn knows_thoughts(&self) -> bool {
@@ -211,7 +267,15 @@ impl<B: Backend> Session<B> {
         let limit = options.max_tokens.unwrap_or(room).min(room);
         let seed = options.seed.unwrap_or_else(|| self.seeds.next_u64() ^ (self.clock)().to_bits());
         let answer = Answer::new(tokens, limit, options.clone(), seed, at_start);
-        self.run = Some(Run { answer, on_device: false, device_tokens: 0, started: (self.clock)(), first_token: 0.0 });
+        self.run = Some(Run {
+            answer,
+            constraint: None,
+            think: None,
+            on_device: false,
+            device_tokens: 0,
+            started: (self.clock)(),
+            first_token: 0.0,
+        });
         Ok(())
     }
 
@@ -222,11 +286,11 @@ impl<B: Backend> Session<B> {
             return Err(Error::BadRequest("no request is running".into()));
         };
         if let Some((reason, stop)) = run.answer.finished().cloned() {
-            let Said { reasoning, text } = run.answer.take_held_text();
+            let (Said { reasoning, text }, calls) = run.answer.take_held_text();
             let (reason, stop) = run.answer.finished().cloned().unwrap_or((reason, stop));
             let signals = run.answer.signals().into();
             self.abort();
-            return Ok(Step::Done { text, reasoning, reason, stop, stats: self.stats.clone(), signals });
+            return Ok(Step::Done { text, reasoning, calls, reason, stop, stats: self.stats.clone(), signals });
         }
         let tokens = run.answer.tokens();
         let total = tokens.len();
@@ -248,11 +312,13 @@ impl<B: Backend> Session<B> {
                 }
                 return Ok(Step::Prefill { done: end, total });
             }
-            // Beyond the original context all is evaluated anew.
-            let unturned = self.backend.spec().original_context().filter(|&original| total <= original);
-            let sampling = run.answer.sampling(unturned.map_or(usize::MAX, |original| original - total + 1));
-            run.device_tokens = sampling.limit;
-            run.on_device = self.backend.start_sampling(&sampling)?;
+            if run.constraint.is_none() {
+                // Beyond the original context all is evaluated anew.
+                let unturned = self.backend.spec().original_context().filter(|&original| total <= original);
+                let sampling = run.answer.sampling(unturned.map_or(usize::MAX, |original| original - total + 1));
+                run.device_tokens = sampling.limit;
+                run.on_device = self.backend.start_sampling(&sampling)?;
+            }
         }
         let token = if run.on_device {
             let sampled = self.backend.next_sampled().await?;
@@ -261,8 +327,16 @@ impl<B: Backend> Session<B> {
             self.cached.extend_from_slice(&tokens[self.cached.len()..]);
             run.answer.push_sampled(sampled, &self.tokenizer)
         } else {
+            // Made while a device still computes the logits.
+            let follows = run.follows();
+            let mask = if follows { run.mask()? } else { None };
             let logits = self.backend.logits().await?;
-            run.answer.push(logits, &self.tokenizer)
+            let Run { answer, constraint, think, .. } = run;
+            let left = answer.left();
+            answer.push(logits, mask.as_ref(), &self.tokenizer, |token| match constraint {
+                Some(constraint) if follows && *think != Some(token) => constraint.commit(token, left),
+                _ => Ok(token),
+            })?
         };
 
         let now = (self.clock)();
@@ -273,9 +347,9 @@ impl<B: Backend> Session<B> {
         } else {
             self.stats.decode_ms = now - run.first_token;
         }
-        let crate::generate::Token { id, text, reasoning, signals, top_logprobs, special } = token;
+        let crate::generate::Token { id, text, reasoning, calls, signals, top_logprobs, special } = token;
         let so_far = is_check(run.answer.len()).then(|| Box::new(run.answer.signals()));
-        Ok(Step::Token { id, text, reasoning, signals, top_logprobs, special, so_far })
+        Ok(Step::Token { id, text, reasoning, calls, signals, top_logprobs, special, so_far })
     }
 
     /// The chat template as the file has it; empty where it has none.

@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 9] = [
     &["backend"],
     &["model"],
     &["generate"],
-    &["session"],
+    &["grammar", "session"],
     &["router"],
     &["api", "bin"],
 ];

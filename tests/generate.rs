@@ -152,7 +152,7 @@ fn samples_follow_the_distribution_that_the_masks_leave() {
         let mut sampler = Sampler::new(7);
         let mut counts = vec![0usize; *vocab];
         for _ in 0..DRAWS {
-            counts[sampler.choose(&logits, &summary, &[], options) as usize] += 1;
+            counts[sampler.choose(&logits, &summary, &[], options, None) as usize] += 1;
         }
         let inside: usize = expected.iter().map(|(id, _)| counts[*id as usize]).sum();
         assert_eq!(inside, DRAWS, "case {i}: a masked token was drawn");
@@ -172,7 +172,7 @@ fn temperature_zero_and_the_penalties_are_exact() {
     let logits = [1.0, 4.0, 3.5, -2.0];
     let summary = summarize(&logits, 2);
     let choose = |options: &GenerateOptions, tokens: &[u32]| {
-        Sampler::new(0).choose(&logits, &summary, tokens, &GenerateOptions { temperature: 0.0, ..options.clone() })
+        Sampler::new(0).choose(&logits, &summary, tokens, &GenerateOptions { temperature: 0.0, ..options.clone() }, None)
     };
     let base = GenerateOptions::default();
     assert_eq!(choose(&base, &[1, 1]), 1, "no penalty, no change");
@@ -199,7 +199,7 @@ fn logits_that_are_not_finite_choose_a_token() {
         {
             let options =
                 GenerateOptions { temperature, top_k, top_p, min_p, repeat_penalty: 1.5, ..Default::default() };
-            let id = Sampler::new(n as u64).choose(&logits, &summarize(&logits, 2), &[0, 1, 2], &options);
+            let id = Sampler::new(n as u64).choose(&logits, &summarize(&logits, 2), &[0, 1, 2], &options, None);
             assert!((id as usize) < logits.len());
         }
     }

@@ -144,7 +144,7 @@ fn sampling(options: &GenerateOptions, tokens: &[u32], draws: Vec<f32>, limit: u
 /// What the host's sampler makes of them.
 fn on_host(logits: &[f32], options: &GenerateOptions, tokens: &[u32], seed: u64) -> Sampled {
     let summary = summarize(logits, options.top_logprobs.max(2));
-    let id = Sampler::new(seed).choose(logits, &summary, tokens, options);
+    let id = Sampler::new(seed).choose(logits, &summary, tokens, options, None);
     let signals = summary.signals(logits, id);
     let top = summary.top.iter().take(options.top_logprobs);
     Sampled {

@@ -1,5 +1,10 @@
-//! The wasm-bindgen faces: what `pkg/src/worker.ts` calls, and, in a binary of its own, what `pkg/src/router/` does.
+//! The wasm-bindgen faces: what `pkg/src/worker.ts` calls, and, in binaries of their own, what `pkg/src/router/` and
+//! `pkg/src/grammar.ts` do.
 
+#[cfg(feature = "web")]
+mod constraint;
+#[cfg(feature = "grammar-web")]
+mod grammar;
 #[cfg(all(feature = "web", target_arch = "wasm32"))]
 mod heap;
 #[cfg(feature = "threads")]
@@ -11,6 +16,8 @@ mod types;
 #[cfg(feature = "web")]
 mod wasm;
 
+#[cfg(feature = "grammar-web")]
+pub use grammar::{Guide, Vocabulary};
 #[cfg(feature = "router-web")]
 pub use router::Router;
 #[cfg(feature = "web")]

@@ -74,6 +74,8 @@ pub struct JsRequest {
     #[serde(default)]
     messages: Option<Vec<Message>>,
     #[serde(default)]
+    tools: Option<Value>,
+    #[serde(default)]
     prompt: Option<String>,
     #[serde(default)]
     suffix: Option<String>,
@@ -86,8 +88,8 @@ pub struct JsRequest {
 
 impl From<JsRequest> for Request {
     fn from(request: JsRequest) -> Self {
-        let JsRequest { messages, prompt, suffix, chat_template_kwargs, reasoning_effort, options } = request;
-        Request { messages, tools: None, prompt, suffix, chat_template_kwargs, reasoning_effort, options }
+        let JsRequest { messages, tools, prompt, suffix, chat_template_kwargs, reasoning_effort, options } = request;
+        Request { messages, tools, prompt, suffix, chat_template_kwargs, reasoning_effort, options }
     }
 }
 

@@ -1,15 +1,18 @@
 //! The engine of one worker.
 
+use super::constraint::JsConstraint;
 #[cfg(feature = "threads")]
 use super::pool::pool;
 use super::types::{JsBackend, JsEmbedding, JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
 use crate::backend::any::AnyBackend;
 use crate::backend::webgpu::WebGpuBackend;
 use crate::formats::Checkpoint;
+use crate::generate::Constraint;
 use crate::model::inspect::Question;
 use crate::router::artifact::MadeFor;
 use crate::session::{Request, Session};
 use crate::source::{JsSource, MemorySource, WebSource};
+use crate::text::packed;
 use js_sys::Function;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -87,10 +90,27 @@ impl Engine {
         verify(&mut shards).await
     }
 
-    /// `request`: JSON, see [`JsRequest`]. Checks it; [`Engine::step`] does the work.
-    pub fn start(&mut self, request: &str) -> Result<(), JsValue> {
+    /// `request`: JSON, see [`JsRequest`]. `constraint`: what the answer has to look like. Checks it; [`Engine::step`] does
+    /// the work.
+    pub fn start(&mut self, request: &str, constraint: Option<JsConstraint>) -> Result<(), JsValue> {
         let request: JsRequest = from_json(request)?;
-        self.session.start(&Request::from(request)).map_err(to_error)
+        let constraint = constraint.map(|constraint| Box::new(constraint) as Box<dyn Constraint>);
+        self.session.start_constrained(&Request::from(request), constraint).map_err(to_error)
+    }
+
+    /// What the tokens say, for the grammar's binary: see [`packed::pack`].
+    pub fn vocabulary(&self) -> Vec<u8> {
+        packed::pack(self.session.tokenizer())
+    }
+
+    /// The tokens that end an answer.
+    pub fn end_ids(&self) -> Vec<u32> {
+        self.session.tokenizer().end_ids().to_vec()
+    }
+
+    /// A [`crate::text::ToolFormat`].
+    pub fn tool_format(&self) -> Result<JsValue, JsValue> {
+        Ok(to_js(&self.session.tool_format().map_err(to_error)?))
     }
 
     /// One chunk of the prompt, or one token: a [`crate::session::Step`].

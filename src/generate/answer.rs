@@ -5,9 +5,11 @@ use super::sampler::Sampler;
 use super::signals::summarize;
 use super::stop::StopStrings;
 use super::thinking::{Said, Thoughts, is_tag};
-use super::{FinishReason, GenerateOptions, Signals, TokenLogprob};
+use super::tool_calls::{CallPiece, ToolCalls, is_marker};
+use super::{FinishReason, GenerateOptions, Mask, Signals, TokenLogprob};
+use crate::Result;
 use crate::backend::sampling::{PENALTY_WINDOW, Sampled, Sampling};
-use crate::text::{Detokenizer, Tokenizer};
+use crate::text::{Detokenizer, Tokenizer, ToolFormat};
 
 /// One step of an answer.
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ pub struct Token {
     pub text: String,
     /// The same of what the model thinks before it answers; empty but for [`Answer::sort_thoughts`].
     pub reasoning: String,
+    /// The same of calls of tools; empty but for [`Answer::sort_calls`].
+    pub calls: Vec<CallPiece>,
     pub signals: Signals,
     /// `top_logprobs` of them, best first.
     pub top_logprobs: Vec<TokenLogprob>,
@@ -35,6 +39,7 @@ pub struct Answer {
     detokenizer: Detokenizer,
     stops: StopStrings,
     thoughts: Option<Thoughts>,
+    calls: Option<ToolCalls>,
     signals: SignalSum,
     finish: Option<(FinishReason, Option<String>)>,
 }
@@ -50,6 +55,7 @@ impl Answer {
             detokenizer: Detokenizer::new(at_start),
             stops: StopStrings::new(&options.stop),
             thoughts: None,
+            calls: None,
             signals: SignalSum::default(),
             finish: (limit == 0).then_some((FinishReason::Length, None)),
             options,
@@ -59,6 +65,21 @@ impl Answer {
     /// Tells thoughts from the answer. `opened`: the prompt ends with the tag that begins them.
     pub fn sort_thoughts(&mut self, opened: bool) {
         self.thoughts = Some(Thoughts::new(opened));
+    }
+
+    /// Tells calls of tools from the answer.
+    pub fn sort_calls(&mut self, format: ToolFormat) {
+        self.calls = Some(ToolCalls::new(format));
+    }
+
+    /// How far the thoughts are, of an answer that may have some.
+    pub fn thoughts(&self) -> Option<&Thoughts> {
+        self.thoughts.as_ref()
+    }
+
+    /// How many tokens the answer may still have.
+    pub fn left(&self) -> usize {
+        self.limit - self.len()
     }
 
     /// Prompt and answer so far.
@@ -85,21 +106,36 @@ impl Answer {
         self.finish.as_ref()
     }
 
-    /// Chooses the next token from `logits`, `[vocab]`.
-    pub fn push(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Token {
+    /// Chooses the next token from `logits`, `[vocab]`, among those that `mask` allows. `confirm`: whoever made the mask hears
+    /// of the choice and says which token stands, that one or another.
+    ///
+    /// Errors: those of `confirm`; then nothing has changed but the random numbers.
+    pub fn push(
+        &mut self,
+        logits: &[f32],
+        mask: Option<&Mask>,
+        tokenizer: &Tokenizer,
+        confirm: impl FnOnce(u32) -> Result<u32>,
+    ) -> Result<Token> {
         let wanted = self.options.top_logprobs.max(self.first_top());
         // Two for the margin.
         let summary = summarize(logits, wanted.max(2));
-        let id = self.sampler.choose(logits, &summary, &self.tokens, &self.options);
+        let chosen = self.sampler.choose(logits, &summary, &self.tokens, &self.options, mask);
+        let id = confirm(chosen)?;
+        let forced = id != chosen
+            || mask.is_some_and(|mask| {
+                let bytes = tokenizer.token_bytes(id);
+                mask.leaves_no_choice() || !bytes.is_empty() && mask.forced.starts_with(bytes)
+            });
         let best = summary.top.iter().take(wanted);
         let top_logprobs = best.map(|&(id, logit)| TokenLogprob { id, logprob: summary.logprob(logit) }).collect();
-        self.accept(id, summary.signals(logits, id), top_logprobs, tokenizer)
+        Ok(self.accept(id, summary.signals(logits, id), top_logprobs, tokenizer, forced))
     }
 
     /// What a backend needs to choose the next tokens itself, so many of them at most.
     pub fn sampling(&self, at_most: usize) -> Sampling {
         let options = &self.options;
-        let limit = (self.limit - self.len()).min(at_most);
+        let limit = self.left().min(at_most);
         Sampling {
             temperature: options.temperature,
             top_k: options.top_k,
@@ -135,34 +171,55 @@ impl Answer {
         }
         let Sampled { id, logprob, entropy, margin, top } = sampled;
         let top_logprobs = top.into_iter().map(|(id, logprob)| TokenLogprob { id, logprob }).collect();
-        self.accept(id, Signals { logprob, entropy, margin }, top_logprobs, tokenizer)
+        self.accept(id, Signals { logprob, entropy, margin }, top_logprobs, tokenizer, false)
     }
 
-    /// `best`: of the tokens at this place, at least as many as were asked for.
-    fn accept(&mut self, id: u32, signals: Signals, mut best: Vec<TokenLogprob>, tokenizer: &Tokenizer) -> Token {
+    /// `best`: of the tokens at this place, at least as many as were asked for. `forced`: the model had no choice.
+    fn accept(
+        &mut self,
+        id: u32,
+        signals: Signals,
+        mut best: Vec<TokenLogprob>,
+        tokenizer: &Tokenizer,
+        forced: bool,
+    ) -> Token {
         let first_top = self.first_top();
         self.tokens.push(id);
         let mut text = String::new();
         self.detokenizer.push(tokenizer, id, &mut text);
         // Some vocabularies have the tags as control tokens, which are not shown.
-        if self.thoughts.is_some() && text.is_empty() && is_tag(tokenizer.token_bytes(id)) {
-            text.push_str(&String::from_utf8_lossy(tokenizer.token_bytes(id)));
+        let bytes = tokenizer.token_bytes(id);
+        if text.is_empty() && (self.thoughts.is_some() && is_tag(bytes) || self.calls.is_some() && is_marker(bytes)) {
+            text.push_str(&String::from_utf8_lossy(bytes));
         }
         let (text, stop) = self.stops.push(&text);
         let Said { reasoning, text } = match &mut self.thoughts {
             Some(thoughts) => thoughts.push(&text),
             None => Said { text, ..Said::default() },
         };
+        let mut calls = Vec::new();
+        let text = match &mut self.calls {
+            Some(sorter) => {
+                let sorted = sorter.push(&text);
+                calls = sorted.calls;
+                sorted.text
+            }
+            None => text,
+        };
         let has_text = match self.thoughts {
             // A thought is not what the question is about.
             Some(_) => !text.trim().is_empty(),
             None => !tokenizer.is_special(id) && !tokenizer.token_bytes(id).trim_ascii().is_empty(),
         };
-        if has_text && !self.signals.has_content() {
-            let best: Vec<f32> = best.iter().take(first_top).map(|top| top.logprob).collect();
-            self.signals.first_content(&best, signals.entropy);
+        if forced {
+            self.signals.push_forced();
+        } else {
+            if has_text && !self.signals.has_content() {
+                let best: Vec<f32> = best.iter().take(first_top).map(|top| top.logprob).collect();
+                self.signals.first_content(&best, signals.entropy);
+            }
+            self.signals.push(signals);
         }
-        self.signals.push(signals);
         best.truncate(self.options.top_logprobs);
         let ends = !self.options.ignore_eos && tokenizer.end_ids().contains(&id);
         if ends || stop.is_some() {
@@ -170,18 +227,26 @@ impl Answer {
         } else if self.len() >= self.limit {
             self.finish = Some((FinishReason::Length, None));
         }
-        Token { id, text, reasoning, signals, top_logprobs: best, special: tokenizer.is_special(id) }
+        Token { id, text, reasoning, calls, signals, top_logprobs: best, special: tokenizer.is_special(id) }
     }
 
     /// The text held back, which is shown after all.
-    pub fn take_held_text(&mut self) -> Said {
+    pub fn take_held_text(&mut self) -> (Said, Vec<CallPiece>) {
         let text = self.take_unstopped();
-        let Some(thoughts) = &mut self.thoughts else { return Said { text, ..Said::default() } };
-        let mut said = thoughts.push(&text);
-        let rest = thoughts.finish();
-        said.reasoning += &rest.reasoning;
-        said.text += &rest.text;
-        said
+        let mut said = Said { text, ..Said::default() };
+        if let Some(thoughts) = &mut self.thoughts {
+            said = thoughts.push(&said.text);
+            let rest = thoughts.finish();
+            said.reasoning += &rest.reasoning;
+            said.text += &rest.text;
+        }
+        let Some(sorter) = &mut self.calls else { return (said, Vec::new()) };
+        let (sorted, rest) = (sorter.push(&said.text), sorter.finish());
+        if let (true, Some((reason @ FinishReason::Stop, None))) = (sorter.any(), &mut self.finish) {
+            *reason = FinishReason::ToolCalls;
+        }
+        said.text = sorted.text + &rest.text;
+        (said, [sorted.calls, rest.calls].concat())
     }
 
     /// What was held back as the possible beginning of a stop string; nothing where one has ended the answer.

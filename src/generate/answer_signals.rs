@@ -134,7 +134,10 @@ const IMPOSSIBLE: f64 = -1000.0;
 /// The signals of an answer's tokens as they come; a few hundred bytes however long the answer.
 #[derive(Clone, Debug)]
 pub struct SignalSum {
+    /// Those that the model chose.
     tokens: usize,
+    /// Those that had to be.
+    forced: usize,
     logprob: f64,
     min_logprob: f64,
     max_logprob: f64,
@@ -154,6 +157,7 @@ impl Default for SignalSum {
     fn default() -> Self {
         Self {
             tokens: 0,
+            forced: 0,
             logprob: 0.0,
             min_logprob: f64::INFINITY,
             max_logprob: f64::NEG_INFINITY,
@@ -188,6 +192,11 @@ impl SignalSum {
         }
     }
 
+    /// A token that the answer's form left no choice about: it counts, but says nothing about the model.
+    pub fn push_forced(&mut self) {
+        self.forced += 1;
+    }
+
     /// Of the first token with text; later calls change nothing. `best`: the log-probabilities of its best tokens.
     /// `entropy`: over the whole vocabulary, for when fewer than [`FIRST_TOKEN_TOP`] are known.
     pub fn first_content(&mut self, best: &[f32], entropy: f32) {
@@ -206,11 +215,13 @@ impl SignalSum {
     /// So far; none of an empty answer.
     pub fn get(&self) -> AnswerSignals {
         let mut signals = AnswerSignals::NONE;
+        if self.tokens + self.forced > 0 {
+            signals.set(Signal::LogLength, ((self.tokens + self.forced) as f64).ln());
+        }
         if self.tokens == 0 {
             return signals;
         }
         let n = self.tokens as f64;
-        signals.set(Signal::LogLength, n.ln());
         if let Some(entropy) = self.first_token_entropy {
             signals.set(Signal::FirstTokenEntropy, entropy);
         }
@@ -302,6 +313,20 @@ mod tests {
             assert_eq!(signals.get(signal), Some(f64::from(-0.7f32)));
         }
         assert_eq!(signals.get(Signal::LogLength), Some(0.0));
+    }
+
+    #[test]
+    fn forced_tokens_count_and_do_not_score() {
+        let mut mixed = SignalSum::default();
+        for logprob in [-0.5, -2.0] {
+            mixed.push_forced();
+            mixed.push(token(logprob));
+        }
+        let (mixed, free) = (mixed.get(), sum(&[-0.5, -2.0]));
+        for (i, name) in SIGNAL_NAMES.iter().enumerate().filter(|(i, _)| *i != Signal::LogLength as usize) {
+            assert_eq!(mixed.at(i), free.at(i), "{name}");
+        }
+        assert_eq!(mixed.get(Signal::LogLength), Some(4f64.ln()));
     }
 
     #[test]

@@ -2,13 +2,17 @@
 
 pub mod answer;
 pub mod answer_signals;
+pub mod constraint;
 pub mod sampler;
 pub mod signals;
 pub mod stop;
 pub mod thinking;
+pub mod tool_calls;
 
 pub use answer::{Answer, Token};
 pub use answer_signals::{AnswerSignals, SignalSum};
+pub use constraint::{Constraint, Mask};
+pub use tool_calls::CallPiece;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -147,4 +151,6 @@ pub enum FinishReason {
     Stop,
     /// max_tokens, or the context is full.
     Length,
+    /// An end token, after calls of tools.
+    ToolCalls,
 }

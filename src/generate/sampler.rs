@@ -1,6 +1,6 @@
 //! Logits to one token. The steps and their order are llama.cpp's: logit bias, penalties, top-k, top-p, min-p, temperature.
 
-use super::GenerateOptions;
+use super::{GenerateOptions, Mask};
 use super::signals::{Summary, summarize};
 use crate::backend::sampling::PENALTY_WINDOW;
 use crate::num::exp::exp_f32_within_87;
@@ -34,16 +34,38 @@ impl Sampler {
         self.random.next_u64();
     }
 
-    /// `summary` is of `logits` and has at least the best token; `tokens` is all text so far. The same seed, options and
-    /// logits choose the same tokens.
-    pub fn choose(&mut self, logits: &[f32], summary: &Summary, tokens: &[u32], options: &GenerateOptions) -> u32 {
-        let adjusts = self.adjust(logits, tokens, options);
-        if options.is_greedy() {
-            return if adjusts { summarize(&self.adjusted, 1).top[0].0 } else { summary.top[0].0 };
+    /// `summary` is of `logits` and has at least the best token; `tokens` is all text so far; `mask` allows at least one
+    /// token. The same seed, options, masks and logits choose the same tokens.
+    pub fn choose(
+        &mut self,
+        logits: &[f32],
+        summary: &Summary,
+        tokens: &[u32],
+        options: &GenerateOptions,
+        mask: Option<&Mask>,
+    ) -> u32 {
+        let mut adjusts = self.adjust(logits, tokens, options);
+        // A best token that is allowed is the best of those allowed.
+        if let Some(mask) = mask.filter(|mask| adjusts || !options.is_greedy() || !mask.allows(summary.top[0].0)) {
+            if !adjusts {
+                self.adjusted.clear();
+                self.adjusted.extend_from_slice(logits);
+            }
+            mask.apply(&mut self.adjusted);
+            adjusts = true;
         }
-        let logits = if adjusts { &self.adjusted } else { logits };
-        select(logits, options, &mut self.candidates);
-        self.draw(options.temperature)
+        let chosen = if options.is_greedy() {
+            if adjusts { summarize(&self.adjusted, 1).top[0].0 } else { summary.top[0].0 }
+        } else {
+            let logits = if adjusts { &self.adjusted } else { logits };
+            select(logits, options, &mut self.candidates);
+            self.draw(options.temperature)
+        };
+        match mask {
+            // Where nothing allowed is finite, what is not may win.
+            Some(mask) if !mask.allows(chosen) => mask.first().unwrap_or(chosen),
+            _ => chosen,
+        }
     }
 
     /// Fills `adjusted` where bias or penalties change anything.

@@ -1,6 +1,6 @@
 //! What a model thinks apart from what it answers: `<think>...</think>` at the beginning of an answer.
 
-const OPEN: &str = "<think>";
+pub const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
 /// Whether a token stands for one of the two tags.
@@ -40,6 +40,16 @@ impl Thoughts {
     /// `opened`: the prompt ends with the opening tag.
     pub fn new(opened: bool) -> Self {
         Self { state: if opened { State::Opened } else { State::Undecided }, held: String::new() }
+    }
+
+    /// The answer proper has begun, or begins with the next token.
+    pub fn are_over(&self) -> bool {
+        matches!(self.state, State::Closed | State::Answering)
+    }
+
+    /// It is not known yet whether there are any.
+    pub fn may_begin(&self) -> bool {
+        self.state == State::Undecided
     }
 
     pub fn push(&mut self, piece: &str) -> Said {

@@ -3,7 +3,7 @@
 pub use crate::clock::Clock;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::clock::system as system_clock;
-use crate::generate::{AnswerSignals, FinishReason, GenerateOptions, Signals, TokenLogprob};
+use crate::generate::{AnswerSignals, CallPiece, FinishReason, GenerateOptions, Signals, TokenLogprob};
 use crate::model::memory;
 use crate::text::Message;
 use crate::text::chat_template::Arguments;
@@ -91,6 +91,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Nobody told the model not to.
+    pub(super) fn thinks(&self) -> bool {
+        self.messages.is_some() && self.template_arguments().get("enable_thinking") != Some(&false.into())
+    }
+
     pub(super) fn template_arguments(&self) -> Arguments {
         let mut arguments = self.chat_template_kwargs.clone();
         if self.reasoning_effort.as_deref() == Some("none") {
@@ -112,6 +117,9 @@ pub enum Step {
         text: String,
         #[serde(skip_serializing_if = "String::is_empty")]
         reasoning: String,
+        /// The same of calls of tools.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<CallPiece>,
         signals: Signals,
         top_logprobs: Vec<TokenLogprob>,
         special: bool,
@@ -124,6 +132,8 @@ pub enum Step {
         text: String,
         #[serde(skip_serializing_if = "String::is_empty")]
         reasoning: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<CallPiece>,
         reason: FinishReason,
         stop: Option<String>,
         stats: Stats,

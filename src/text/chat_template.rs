@@ -1,6 +1,6 @@
 //! Chat templates as files carry them (Jinja), with the extras that Hugging Face templates use.
 
-use super::{Tokenizer, jinja, seams};
+use super::{Tokenizer, ToolUse, jinja, seams};
 use crate::formats::Metadata;
 use crate::{Error, Result};
 use minijinja::Environment;
@@ -127,6 +127,29 @@ impl ChatTemplate {
         self.run(&self.prepare(messages)?, tools.unwrap_or(&Value::Null), &arguments, add_generation_prompt)
     }
 
+    /// What the template does about tools.
+    pub fn tool_use(&self) -> ToolUse {
+        ToolUse::of(self)
+    }
+
+    pub(super) fn source_for_tools(&self) -> &str {
+        self.tool_source.as_ref().unwrap_or(&self.source)
+    }
+
+    /// As [`ChatTemplate::encode_with`], for a conversation with tools, or with calls of tools in it, whether or not the
+    /// template knows of them.
+    pub fn encode_tools(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        tools: Option<&Value>,
+        arguments: &Arguments,
+    ) -> Result<Vec<u32>> {
+        check(arguments)?;
+        let (messages, tools, arguments) = self.tool_use().prepare(messages, tools, arguments)?;
+        self.encode_with(tokenizer, &messages, tools.as_ref(), &arguments)
+    }
+
     /// Whether the model's answers may begin with thoughts.
     pub fn knows_thoughts(&self) -> bool {
         self.source.contains("<think>")
@@ -219,7 +242,7 @@ fn content(content: &Value, message: usize, keep_lists: bool) -> Result<Value> {
     }
 }
 
-fn parse_arguments(call: &mut Value) {
+pub(super) fn parse_arguments(call: &mut Value) {
     let Some(arguments) = call.pointer_mut("/function/arguments") else { return };
     if let Some(Ok(object)) = arguments.as_str().map(serde_json::from_str::<serde_json::Map<_, _>>) {
         *arguments = Value::Object(object);

@@ -60,6 +60,9 @@ pub const ROUTER: Binary = Binary {
     std: false,
 };
 
+/// Only the first request that wants its answer in a form loads it.
+pub const GRAMMAR: Binary = Binary { name: "grammar", feature: "grammar-web", ..ROUTER };
+
 pub fn everything() -> Result<()> {
     wasm_only(None)?;
     for dir in ["pkg", "www"] {
@@ -81,7 +84,7 @@ pub fn everything() -> Result<()> {
 pub fn wasm_only(wanted: Option<&str>) -> Result<()> {
     setup::wasm_target()?;
     setup::rust_source()?;
-    let mut binaries: Vec<&Binary> = LEVELS.iter().chain([&ROUTER]).collect();
+    let mut binaries: Vec<&Binary> = LEVELS.iter().chain([&ROUTER, &GRAMMAR]).collect();
     binaries.retain(|binary| wanted.is_none_or(|wanted| wanted == binary.name));
     if binaries.is_empty() {
         bail!("there is no binary of that name");

@@ -39,7 +39,7 @@ pub fn run(soak: bool) -> Result<()> {
     });
     // The binary with threads has all of the others', and is read here as if it had none.
     let [_, relaxed, threads] = pack::LEVELS;
-    for binary in [&pack::Binary { std: false, flags: relaxed.flags, ..threads }, &pack::ROUTER] {
+    for binary in [&pack::Binary { std: false, flags: relaxed.flags, ..threads }, &pack::ROUTER, &pack::GRAMMAR] {
         suite.part("lint wasm", |suite| suite.watch(pack::web_cargo("clippy", binary).arg("--quiet").args(DENY)));
     }
     suite.part("native", |suite| suite.watch(command("cargo", ".").args(["test", "--workspace", "--no-fail-fast"])));
