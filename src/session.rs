@@ -186,7 +186,9 @@ impl<B: Backend> Session<B> {
     pub fn start_constrained(&mut self, request: &Request, constraint: Option<Box<dyn Constraint>>) -> Result<()> {
         self.abort();
         if constraint.is_some() && request.options.ignore_eos {
-            return Err(Error::BadRequest("ignore_eos does not go with response_format or tools: their answers end".into()));
+            return Err(Error::BadRequest(
+                "ignore_eos does not go with response_format or tools: their answers end".into(),
+            ));
         }
         if request.suffix.is_some() && request.prompt.is_none() {
             return Err(Error::BadRequest("suffix goes with a prompt, not with messages".into()));

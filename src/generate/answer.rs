@@ -125,7 +125,7 @@ impl Answer {
         let forced = id != chosen
             || mask.is_some_and(|mask| {
                 let bytes = tokenizer.token_bytes(id);
-                mask.leaves_no_choice() || !bytes.is_empty() && mask.forced.starts_with(bytes)
+                mask.leaves_no_choice(tokenizer.end_ids()) || !bytes.is_empty() && mask.forced.starts_with(bytes)
             });
         let best = summary.top.iter().take(wanted);
         let top_logprobs = best.map(|&(id, logit)| TokenLogprob { id, logprob: summary.logprob(logit) }).collect();

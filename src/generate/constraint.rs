@@ -48,9 +48,10 @@ impl Mask {
         Some(at as u32 * 32 + self.bits[at].trailing_zeros())
     }
 
-    /// No more than one token is allowed.
-    pub fn leaves_no_choice(&self) -> bool {
-        self.bits.iter().map(|word| word.count_ones()).sum::<u32>() <= 1
+    /// One token is allowed, or several that all end the answer.
+    pub fn leaves_no_choice(&self, ends: &[u32]) -> bool {
+        let allowed = self.bits.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+        allowed <= 1 || allowed == ends.iter().filter(|&&end| self.allows(end)).count()
     }
 
     /// What is not allowed becomes -inf.
@@ -75,10 +76,11 @@ mod tests {
     #[test]
     fn bits_are_tokens() {
         let mut mask = Mask::only(70, 33);
-        assert!(mask.leaves_no_choice());
+        assert!(mask.leaves_no_choice(&[]));
         mask.allow(69);
         mask.allow(1000);
-        assert!(!mask.leaves_no_choice() && mask.allows(69) && mask.allows(33) && !mask.allows(32) && !mask.allows(1000));
+        assert!(!mask.leaves_no_choice(&[33, 34]) && mask.leaves_no_choice(&[69, 5, 33]));
+        assert!(mask.allows(69) && mask.allows(33) && !mask.allows(32) && !mask.allows(1000));
         assert_eq!(mask.first(), Some(33));
         let mut logits = vec![1.0; 70];
         mask.apply(&mut logits);

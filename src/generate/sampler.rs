@@ -1,7 +1,7 @@
 //! Logits to one token. The steps and their order are llama.cpp's: logit bias, penalties, top-k, top-p, min-p, temperature.
 
-use super::{GenerateOptions, Mask};
 use super::signals::{Summary, summarize};
+use super::{GenerateOptions, Mask};
 use crate::backend::sampling::PENALTY_WINDOW;
 use crate::num::exp::exp_f32_within_87;
 use std::cmp::Ordering;

@@ -24,7 +24,9 @@ pub struct Sorted {
 /// Whether a token stands for one of the marks around calls.
 pub fn is_marker(token: &[u8]) -> bool {
     let formats = [ToolFormat::Tagged, ToolFormat::Phi, ToolFormat::Mistral];
-    formats.iter().any(|format| [format.open(), format.close()].into_iter().flatten().any(|mark| mark.as_bytes() == token))
+    formats
+        .iter()
+        .any(|format| [format.open(), format.close()].into_iter().flatten().any(|mark| mark.as_bytes() == token))
 }
 
 /// Text goes in piece by piece and comes out sorted, wherever the pieces are cut.
@@ -306,8 +308,17 @@ mod tests {
     fn streams() {
         let mut calls = ToolCalls::new(ToolFormat::Tagged);
         assert_eq!(calls.push("Yes: <tool").text, "Yes:");
-        assert_eq!(calls.push("_call>\n{\"name\": \"f\""), Sorted { text: String::new(), calls: vec![CallPiece { index: 0, name: Some("f".into()), arguments: String::new() }] });
-        assert_eq!(calls.push(", \"arguments\": {\"a").calls, [CallPiece { index: 0, name: None, arguments: "{\"a".into() }]);
+        assert_eq!(
+            calls.push("_call>\n{\"name\": \"f\""),
+            Sorted {
+                text: String::new(),
+                calls: vec![CallPiece { index: 0, name: Some("f".into()), arguments: String::new() }]
+            }
+        );
+        assert_eq!(
+            calls.push(", \"arguments\": {\"a").calls,
+            [CallPiece { index: 0, name: None, arguments: "{\"a".into() }]
+        );
         assert_eq!(calls.push("\": 1}").calls, [CallPiece { index: 0, name: None, arguments: "\": 1}".into() }]);
         assert_eq!(calls.push("}</tool_call>"), Sorted::default());
     }

@@ -20,7 +20,10 @@ pub struct Guide {
 
 enum State {
     /// For the beginning of the form, in the text so far.
-    Waiting { trigger: Trigger, text: Vec<u8> },
+    Waiting {
+        trigger: Trigger,
+        text: Vec<u8>,
+    },
     /// Nothing is asked of the rest.
     Free,
     Following,
@@ -49,7 +52,9 @@ impl Guide {
             let trie = guide.env.tok_trie();
             let ending = closer.follow(&[], |ending| tokens(trie, ending).is_some())?;
             guide.ending = ending.and_then(|ending| tokens(trie, &ending)).ok_or_else(|| {
-                Error::BadRequest(format!("{option}: no short answer was found that close_within_budget could end with"))
+                Error::BadRequest(format!(
+                    "{option}: no short answer was found that close_within_budget could end with"
+                ))
             })?;
         }
         Ok(guide)

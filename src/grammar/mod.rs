@@ -56,7 +56,11 @@ impl Vocabulary {
         };
         let words: Vec<Vec<u8>> = tokens
             .into_iter()
-            .map(|(bytes, control)| if control { [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat() } else { bytes.into() })
+            .map(
+                |(bytes, control)| {
+                    if control { [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat() } else { bytes.into() }
+                },
+            )
             .collect();
         let trie = TokTrie::from(&TokRxInfo::new(count as u32, end), &words).with_eos_tokens(ends);
         let env: TokEnv = Arc::new(Trie(trie));

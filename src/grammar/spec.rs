@@ -1,7 +1,7 @@
 //! The forms that a request may ask for, as llguidance's grammars.
 
-use super::tools::{self, Tools};
 use super::Vocabulary;
+use super::tools::{self, Tools};
 use crate::{Error, Result};
 use llguidance::api::TopLevelGrammar;
 use serde::Deserialize;
@@ -99,8 +99,11 @@ impl Spec {
     pub(super) fn parts(&self, vocabulary: &Vocabulary) -> Result<Parts> {
         let at_once = |grammar| Ok(Parts { grammar, trigger: None });
         match &self.form {
-            Form::JsonObject => at_once(TopLevelGrammar::from_json_schema(json_schema(&json!({ "type": "object" }))?)),
-            Form::JsonSchema { schema } => at_once(TopLevelGrammar::from_json_schema(json_schema(schema)?)),
+            Form::JsonObject => {
+                let any = json!({ "type": "object" });
+                at_once(TopLevelGrammar::from_json_schema(json_schema(&any, SPACING)?))
+            }
+            Form::JsonSchema { schema } => at_once(TopLevelGrammar::from_json_schema(json_schema(schema, SPACING)?)),
             Form::Regex { regex } => {
                 check_text(regex)?;
                 at_once(TopLevelGrammar::from_regex(regex))
@@ -114,15 +117,18 @@ impl Spec {
     }
 }
 
-/// A schema with what we ask of the compiler beside it: models that are lost in white space find out of it.
-pub(super) fn json_schema(schema: &Value) -> Result<Value> {
+/// White space between JSON's tokens: on one line, or indented. A small model that may write any amount of it never stops.
+const SPACING: &str = r"\x20|\x0D?\x0A[\x20\x09]{0,24}";
+
+/// A schema with what the compiler is told beside it.
+pub(super) fn json_schema(schema: &Value, spacing: &str) -> Result<Value> {
     let mut schema = match schema {
         Value::Object(schema) => schema.clone(),
         Value::Bool(true) => Default::default(),
         _ => return Err(Error::BadRequest("a schema is an object".into())),
     };
     check_depth(&schema.values().collect::<Vec<_>>())?;
-    let spacing = json!({ "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}" });
+    let spacing = json!({ "whitespace_pattern": spacing });
     schema.entry("x-guidance").or_insert(spacing);
     Ok(schema.into())
 }

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
+/// Calls stand on one line, as templates write them.
+const SPACING: &str = r"\x20";
 /// The most calls in one answer: a small model may never stop.
 const MOST: usize = 16;
 
@@ -68,7 +70,9 @@ pub fn parts(tools: &Tools, vocabulary: &Vocabulary) -> Result<Parts> {
     let first_open = open.clone().filter(|_| !triggered).unwrap_or_default();
     let (open, close) = (open.unwrap_or_default(), close.unwrap_or_default());
     let written = match (format.is_list(), more) {
-        (true, _) => format!("start: {first_open} SPACE? list {close}\nlist: \"[\" SPACE? call (\",\" SPACE? call){{0,{more}}} \"]\"\n"),
+        (true, _) => format!(
+            "start: {first_open} SPACE? list {close}\nlist: \"[\" SPACE? call (\",\" SPACE? call){{0,{more}}} \"]\"\n"
+        ),
         (false, 0) => format!("start: {first_open} SPACE? call SPACE? {close}\n"),
         (false, _) => match format.close() {
             Some(_) => format!(
@@ -95,14 +99,17 @@ fn calls_schema(format: ToolFormat, tools: &[&Tool]) -> Result<Value> {
         let key = format!("tool_{i}");
         let mut arguments = tool.function.parameters.clone().unwrap_or_else(|| json!({ "type": "object" }));
         let Some(map) = arguments.as_object_mut() else {
-            return Err(Error::BadRequest(format!("the parameters of \"{}\" must be a schema, an object", tool.function.name)));
+            return Err(Error::BadRequest(format!(
+                "the parameters of \"{}\" must be a schema, an object",
+                tool.function.name
+            )));
         };
         map.entry("type").or_insert("object".into());
         if map.get("type") == Some(&"object".into()) {
             // Arguments that nobody described help nobody.
             map.entry("additionalProperties").or_insert(false.into());
         }
-        json_schema(&arguments)?;
+        json_schema(&arguments, SPACING)?;
         move_references(&mut arguments, &format!("#/$defs/{key}"));
         definitions.insert(key.clone(), arguments);
         calls.push(json!({
@@ -112,7 +119,7 @@ fn calls_schema(format: ToolFormat, tools: &[&Tool]) -> Result<Value> {
             "additionalProperties": false,
         }));
     }
-    json_schema(&json!({ "anyOf": calls, "$defs": definitions }))
+    json_schema(&json!({ "anyOf": calls, "$defs": definitions }), SPACING)
 }
 
 fn move_references(value: &mut Value, to: &str) {

@@ -130,7 +130,8 @@ impl ToolUse {
         let call = json!({ "tool_calls": [{ "id": "kinglet00", "type": "function", "function": {
             "name": "kinglet_probe", "arguments": { "kinglet_key": 1 },
         } }] });
-        let result = turn("tool", "kinglet_result".into(), json!({ "tool_call_id": "kinglet00", "name": "kinglet_probe" }));
+        let result =
+            turn("tool", "kinglet_result".into(), json!({ "tool_call_id": "kinglet00", "name": "kinglet_probe" }));
         let conversation = [user(), turn("assistant", Value::Null, call), result];
         let written = ["kinglet_key", "kinglet_result"];
         let knows_calls = place == Place::Tools && shows(&conversation, Some(&tool), &Arguments::new(), &written);
@@ -159,7 +160,8 @@ impl ToolUse {
             Place::Tools => to_template = Some(tools.clone()),
             Place::XmlTools => drop(arguments.insert("xml_tools".into(), tools.clone())),
             Place::SystemField => {
-                let functions: Vec<&Value> = tools.as_array().into_iter().flatten().map(|tool| &tool["function"]).collect();
+                let functions: Vec<&Value> =
+                    tools.as_array().into_iter().flatten().map(|tool| &tool["function"]).collect();
                 let functions = serde_json::to_string(&functions).expect("plain data");
                 system(&mut messages, "You are a helpful assistant with some tools.")
                     .rest

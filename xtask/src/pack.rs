@@ -102,6 +102,7 @@ fn wasm(binary: &Binary) -> Result<()> {
     run(web_cargo("build", binary).args(["--profile", profile, "--target-dir"]).arg(&target))?;
     let built = target.join("wasm32-unknown-unknown").join(profile).join("kinglet.wasm");
     let bytes = fs::read(&built).with_context(|| built.display().to_string())?;
+    let bytes = without_c_functions(&bytes)?;
 
     let out = root().join("pkg/wasm").join(name);
     if out.exists() {
@@ -115,6 +116,15 @@ fn wasm(binary: &Binary) -> Result<()> {
         .remove_name_section(true)
         .remove_producers_section(true)
         .generate(&out)
+}
+
+/// llguidance exports its functions for C, and an export keeps all that it calls: 50 kB of brotli for nobody.
+fn without_c_functions(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut module = walrus::Module::from_buffer(bytes)?;
+    let unwanted = |name: &str| name.starts_with("llg_") || name == "now";
+    let exports: Vec<_> = module.exports.iter().filter(|e| unwanted(&e.name)).map(|e| e.id()).collect();
+    exports.into_iter().for_each(|export| module.exports.delete(export));
+    Ok(module.emit_wasm())
 }
 
 pub fn web_cargo(subcommand: &str, binary: &Binary) -> std::process::Command {
