@@ -1,4 +1,4 @@
-// Builds dist/ from src/, after the crate's four binaries: wasm/{simd,relaxed,threads,router}/{kinglet.js,kinglet_bg.wasm}, each made by
+// Builds dist/ from src/, after the crate's five binaries: wasm/{simd,relaxed,threads,router,grammar}/{kinglet.js,kinglet_bg.wasm}, each made by
 // `wasm-bindgen --target web --out-name kinglet --omit-default-module-path`.
 import { build } from "esbuild";
 import { execFileSync } from "node:child_process";
@@ -9,7 +9,7 @@ import path from "node:path";
 const root = import.meta.dirname;
 const at = (...names) => path.join(root, ...names);
 
-for (const level of ["simd", "relaxed", "threads", "router"]) {
+for (const level of ["simd", "relaxed", "threads", "router", "grammar"]) {
   for (const file of ["kinglet.js", "kinglet_bg.wasm"]) {
     if (!fs.existsSync(at("wasm", level, file))) throw new Error(`wasm/${level}/${file} is missing; run cargo xtask pack, which builds it`);
   }

@@ -2,11 +2,12 @@
 
 import type { KingletError } from "./errors.js";
 import type { Runner } from "./engine.js";
-import type { Finish, Token } from "./protocol.js";
+import type { CallPiece, Finish, Token } from "./protocol.js";
 import { checkChat, checkCompletion, type Checked } from "./request.js";
 import { ChunkStream } from "./stream.js";
+import { Calls } from "./tools.js";
 import type {
-  ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionLogprobs, CompletionRequest, Create, RequestOptions, Stats, Stream, TokenLogprob, Usage,
+  ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionLogprobs, CompletionRequest, Create, RequestOptions, Stats, Stream, TokenLogprob, ToolCallDelta, Usage,
 } from "./types.js";
 
 /** How one of the two endpoints spells its replies. */
@@ -27,6 +28,7 @@ interface Head {
 interface Piece {
   text: string;
   reasoning?: string;
+  calls?: ToolCallDelta[];
   ids: number[];
   /** Where `text` starts in the answer. */
   offset: number;
@@ -39,8 +41,9 @@ export function createChat(runner: Runner): Create<ChatRequest, ChatCompletion, 
     const checked = checkChat(body);
     const head = newHead("chatcmpl-", runner);
     if (checked.stream) return streamed(runner, checked, head, chatChunks, options);
-    const { text, reasoning, ids, logprobs, finish } = await whole(runner, checked, options);
-    const message = { role: "assistant", content: text, ...(reasoning && { reasoning_content: reasoning }), refusal: null } as const;
+    const { text, reasoning, calls, ids, logprobs, finish } = await whole(runner, checked, options);
+    const content = calls.length > 0 && text === "" ? null : text;
+    const message = { role: "assistant", content, ...(reasoning && { reasoning_content: reasoning }), ...(calls.length > 0 && { tool_calls: calls }), refusal: null } as const;
     const choice = { index: 0, message, logprobs: logprobs && { content: logprobs, refusal: null }, finish_reason: finish.reason, token_ids: ids } as const;
     return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(finish.stats), signals: finish.signals, made_for: finish.madeFor } satisfies ChatCompletion;
   }) as Create<ChatRequest, ChatCompletion, ChatCompletionChunk>;
@@ -59,9 +62,9 @@ export function createCompletions(runner: Runner): Create<CompletionRequest, Com
 
 const chatChunks: Shape<ChatCompletionChunk> = {
   opening: (head) => chatChunk(head, [{ index: 0, delta: { role: "assistant", content: "" }, logprobs: null, finish_reason: null, token_ids: [] }]),
-  piece: (head, { text, reasoning, ids, logprobs, reason }) => {
-    const thought = reasoning ? { reasoning_content: reasoning } : {};
-    const delta = text === "" && (reason || reasoning) ? thought : { ...thought, content: text };
+  piece: (head, { text, reasoning, calls = [], ids, logprobs, reason }) => {
+    const other = { ...(reasoning && { reasoning_content: reasoning }), ...(calls.length > 0 && { tool_calls: calls }) };
+    const delta = text === "" && (reason || reasoning || calls.length > 0) ? other : { ...other, content: text };
     return chatChunk(head, [{ index: 0, delta, logprobs: logprobs && { content: logprobs, refusal: null }, finish_reason: reason, token_ids: ids }]);
   },
   usage: (head, usage) => ({ ...chatChunk(head, []), usage }),
@@ -80,7 +83,8 @@ const textChunks: Shape<Completion> = {
 };
 
 async function whole(runner: Runner, checked: Checked, options?: RequestOptions) {
-  return new Promise<{ text: string; reasoning: string; ids: number[]; logprobs: TokenLogprob[] | null; finish: Finish }>((resolve, reject) => {
+  return new Promise<{ text: string; reasoning: string; calls: Calls["whole"]; ids: number[]; logprobs: TokenLogprob[] | null; finish: Finish }>((resolve, reject) => {
+    const calls = new Calls();
     const ids: number[] = [];
     const logprobs: TokenLogprob[] | null = checked.request.options.logprobs ? [] : null;
     let text = "";
@@ -88,13 +92,17 @@ async function whole(runner: Runner, checked: Checked, options?: RequestOptions)
     const take = (token: Token) => {
       text += token.text;
       reasoning += token.reasoning ?? "";
+      calls.take(token.calls);
       ids.push(token.id);
       if (token.logprobs) logprobs?.push(token.logprobs);
     };
     start(runner, checked, options?.signal ?? new AbortController().signal, {
       onStart() {},
       onTokens: (tokens) => tokens.forEach(take),
-      onEnd: (finish) => resolve({ text: text + finish.text, reasoning: reasoning + (finish.reasoning ?? ""), ids, logprobs, finish }),
+      onEnd(finish) {
+        calls.take(finish.calls);
+        resolve({ text: text + finish.text, reasoning: reasoning + (finish.reasoning ?? ""), calls: calls.whole, ids, logprobs, finish });
+      },
       onError: (error) => reject(cutShort(error, text, ids)),
     });
   });
@@ -114,8 +122,9 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
     const ids: number[] = [];
     let text = "";
     let pending: number[] = []; // ids whose text is still held back
-    const push = (piece: Omit<Piece, "offset" | "ids">, more?: object) => {
-      const chunk = shape.piece(head, { ...piece, ids: pending, offset: text.length });
+    const calls = new Calls();
+    const push = ({ calls: pieces, ...piece }: Omit<Piece, "offset" | "ids" | "calls"> & { calls?: CallPiece[] }, more?: object) => {
+      const chunk = shape.piece(head, { ...piece, calls: calls.take(pieces), ids: pending, offset: text.length });
       stream.push(more ? { ...chunk, ...more } : chunk);
       text += piece.text;
       pending = [];
@@ -129,14 +138,14 @@ function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner
         for (const token of tokens) {
           ids.push(token.id);
           pending.push(token.id);
-          if (token.text === "" && !token.reasoning && !wantsLogprobs && !token.soFar) continue;
+          if (token.text === "" && !token.reasoning && !token.calls?.length && !wantsLogprobs && !token.soFar) continue;
           const signals = token.soFar && { signals: token.soFar };
-          push({ text: token.text, reasoning: token.reasoning, logprobs: token.logprobs ? [token.logprobs] : null, reason: null }, signals);
+          push({ text: token.text, reasoning: token.reasoning, calls: token.calls, logprobs: token.logprobs ? [token.logprobs] : null, reason: null }, signals);
         }
       },
-      onEnd({ text: rest, reasoning, reason, stats, signals, madeFor }) {
+      onEnd({ text: rest, reasoning, calls, reason, stats, signals, madeFor }) {
         settled();
-        push({ text: rest, reasoning, logprobs: null, reason }, { signals, made_for: madeFor });
+        push({ text: rest, reasoning, calls, logprobs: null, reason }, { signals, made_for: madeFor });
         if (checked.includeUsage) stream.push(shape.usage(head, usageOf(stats)));
         stream.end();
       },

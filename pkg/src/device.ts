@@ -38,18 +38,18 @@ export async function loadWasm(urls: WasmUrls, threads?: number): Promise<Wasm> 
   // Whoever says where the binaries are, and names none with threads, has none.
   const elsewhere = urls.simd ?? urls.relaxed;
   const shared = allowed > 1 && (urls.threads || !elsewhere) ? sharedMemory() : undefined;
-  if (shared) return loadThreads(compile(urls.threads ?? new URL("../wasm/threads/kinglet_bg.wasm", import.meta.url)), shared, allowed);
+  if (shared) return loadThreads(compileWasm(urls.threads ?? new URL("../wasm/threads/kinglet_bg.wasm", import.meta.url)), shared, allowed);
   const url = relaxed
     ? (urls.relaxed ?? new URL("../wasm/relaxed/kinglet_bg.wasm", import.meta.url))
     : (urls.simd ?? new URL("../wasm/simd/kinglet_bg.wasm", import.meta.url));
-  const { memory } = await init({ module_or_path: compile(url) });
+  const { memory } = await init({ module_or_path: compileWasm(url) });
   return { Engine, inspect, simd: level(), memory, trap, trapHelper: trap, startThreads: async () => {} };
 }
 
 /** While it downloads, even from a server that does not know the type of .wasm files. */
-async function compile(url: string | URL): Promise<WebAssembly.Module> {
+export async function compileWasm(url: string | URL, whose = "engine's"): Promise<WebAssembly.Module> {
   const failed = (why: string) =>
-    new KingletError("DOWNLOAD_FAILED", `the engine's wasm could not be loaded from ${url}: ${why}; serve it beside the package's JavaScript, or pass { wasmUrl }`, { url: String(url) });
+    new KingletError("DOWNLOAD_FAILED", `the ${whose} wasm could not be loaded from ${url}: ${why}; serve it beside the package's JavaScript, or pass { wasmUrl }`, { url: String(url) });
   let response: Response;
   try {
     response = await fetch(url, { credentials: "same-origin" });

@@ -163,5 +163,5 @@ export function wasmUrls(option: EngineOptions["wasmUrl"]): WasmUrls {
   if (option === undefined) return {};
   const href = (url: string | URL | undefined) => (url === undefined ? undefined : resolveUrl(url, "wasmUrl").href);
   if (typeof option === "string" || option instanceof URL) return { simd: href(option), relaxed: href(option) };
-  return { simd: href(option.simd), relaxed: href(option.relaxed), threads: href(option.threads) };
+  return { simd: href(option.simd), relaxed: href(option.relaxed), threads: href(option.threads), grammar: href(option.grammar) };
 }

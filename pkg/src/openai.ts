@@ -8,10 +8,46 @@ export type Role = "system" | "developer" | "user" | "assistant" | "tool";
 
 export interface ChatMessage {
   role: Role;
-  content: string | { type: "text"; text: string }[] | null;
+  content?: string | { type: "text"; text: string }[] | null;
   name?: string;
+  /** Of an assistant. */
+  tool_calls?: ToolCall[];
+  /** Of a tool: which call this is the result of. */
+  tool_call_id?: string;
   [field: string]: unknown;
 }
+
+export interface ToolCall {
+  id: string;
+  type: "function";
+  /** `arguments`: JSON. */
+  function: { name: string; arguments: string };
+}
+
+/** The first delta of a call has its id and name; the arguments come in pieces. */
+export interface ToolCallDelta {
+  index: number;
+  id?: string;
+  type?: "function";
+  function: { name?: string; arguments: string };
+}
+
+export interface Tool {
+  type: "function";
+  /** `parameters`: a JSON schema; the arguments of a call always keep to it. */
+  function: { name: string; description?: string; parameters?: Record<string, unknown> | null; strict?: boolean | null };
+}
+
+export type ToolChoice = "none" | "auto" | "required" | { type: "function"; function: { name: string } };
+
+/** The last two, and `close_within_budget` (the answer is ended in its form before max_tokens cut it off), go beyond OpenAI. */
+export type ResponseFormat = (
+  | { type: "text" }
+  | { type: "json_object" }
+  | { type: "json_schema"; json_schema: { name: string; description?: string; schema?: Record<string, unknown>; strict?: boolean | null } }
+  | { type: "regex"; regex: string }
+  | { type: "grammar"; syntax: "lark"; grammar: string }
+) & { close_within_budget?: boolean };
 
 /** OpenAI's sampling options, then (from `top_k` on) those of this package. */
 export interface SamplingOptions {
@@ -37,6 +73,8 @@ export interface SamplingOptions {
   /** Loaded adapters that take part, each with its scale (default 1, 0 is off); several add up. */
   adapters?: { id: number; scale?: number }[] | null;
   stream_options?: { include_usage?: boolean } | null;
+  /** Any other than "text" loads a binary of its own. */
+  response_format?: ResponseFormat | null;
   /** Ignored: the engine has one model. */
   model?: string;
   /** Ignored, and reported as an "option-ignored" event. */
@@ -45,6 +83,11 @@ export interface SamplingOptions {
 
 export interface ChatRequest extends SamplingOptions {
   messages: ChatMessage[];
+  tools?: Tool[] | null;
+  /** Default "auto". */
+  tool_choice?: ToolChoice | null;
+  /** Default true. */
+  parallel_tool_calls?: boolean | null;
   /** "none": a thinking model answers at once. Any other leaves it its own way. */
   reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | null;
   /** Beyond OpenAI: what the chat template is given beside the messages, such as `{ enable_thinking: false }`. */
@@ -142,7 +185,7 @@ export interface MadeFor {
   precision: string;
 }
 
-export type FinishReason = "stop" | "length";
+export type FinishReason = "stop" | "length" | "tool_calls";
 
 interface Reply {
   id: string;
@@ -157,7 +200,7 @@ export interface ChatCompletion extends Reply {
     {
       index: 0;
       /** `reasoning_content`: what a thinking model thought before. */
-      message: { role: "assistant"; content: string; reasoning_content?: string; refusal: null };
+      message: { role: "assistant"; content: string | null; reasoning_content?: string; tool_calls?: ToolCall[]; refusal: null };
       logprobs: ChatLogprobs | null;
       finish_reason: FinishReason;
       /** Beyond OpenAI: the ids of the answer. */
@@ -174,7 +217,7 @@ export interface ChatCompletionChunk extends Reply {
   /** Empty in the chunk that carries the usage. */
   choices: {
     index: 0;
-    delta: { role?: "assistant"; content?: string; reasoning_content?: string };
+    delta: { role?: "assistant"; content?: string; reasoning_content?: string; tool_calls?: ToolCallDelta[] };
     logprobs: ChatLogprobs | null;
     finish_reason: FinishReason | null;
     token_ids: number[];

@@ -4,6 +4,7 @@ import type { ErrorData } from "./errors.js";
 import type { HubFile } from "./hub.js";
 import type { ModelReport } from "./inspect.js";
 import type { StoreKind } from "./store/store.js";
+import type { Form } from "./structured.js";
 import type { EngineEvent, EngineInfo, EngineOptions, FinishReason, MadeFor, MemoryUse, Progress, Signals, Stats, Testing, TokenLogprob } from "./types.js";
 
 /** One file of the model. */
@@ -40,6 +41,7 @@ export interface WasmUrls {
   simd?: string;
   relaxed?: string;
   threads?: string;
+  grammar?: string;
 }
 
 /** What starts the pool: the same module on the same memory, in a worker for each thread but the engine's own. */
@@ -65,6 +67,9 @@ interface InspectQuestion {
 /** The engine's own options, checked; names as in `GenerateOptions` (src/generate/mod.rs). */
 export interface EngineRequest {
   messages?: unknown[];
+  tools?: unknown[];
+  /** What the answer has to look like; the engine itself takes it as an object that knows. */
+  form?: Form;
   prompt?: string;
   /** What follows the text to be filled in. */
   suffix?: string;
@@ -109,12 +114,20 @@ export type ToWorker =
   /** For tests: a real trap, wherever the worker happens to be, or in a thread of its pool. */
   | { type: "trap"; helper?: boolean };
 
+/** A piece of a call of a tool; the first one of a call has its name. */
+export interface CallPiece {
+  index: number;
+  name?: string;
+  arguments?: string;
+}
+
 export interface Token {
   id: number;
   /** What the token completes, maybe nothing. */
   text: string;
   /** The same of the thoughts before the answer. */
   reasoning?: string;
+  calls?: CallPiece[];
   /** The token that ends the answer: never shown. */
   special: boolean;
   logprobs?: TokenLogprob;
@@ -125,6 +138,7 @@ export interface Token {
 export interface Finish {
   text: string;
   reasoning?: string;
+  calls?: CallPiece[];
   reason: FinishReason;
   stats: Stats;
   signals: Signals;

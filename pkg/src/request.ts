@@ -5,6 +5,7 @@
 
 import { badRequest } from "./errors.js";
 import type { EngineRequest } from "./protocol.js";
+import { checkStructure } from "./structured.js";
 import type { ChatRequest, CompletionRequest } from "./types.js";
 
 export interface Checked {
@@ -44,10 +45,7 @@ const REFUSED: Record<string, (value: unknown) => boolean> = {
   n: (v) => v === 1,
   best_of: (v) => v === 1,
   echo: (v) => v === false,
-  tools: (v) => Array.isArray(v) && v.length === 0,
   functions: (v) => Array.isArray(v) && v.length === 0,
-  tool_choice: (v) => v === "none" || v === "auto",
-  response_format: (v) => (v as { type?: unknown }).type === "text",
   modalities: (v) => Array.isArray(v) && v.every((m) => m === "text"),
 };
 
@@ -57,6 +55,7 @@ const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh"];
 const KNOWN = new Set([
   ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs", "adapters",
   "max_completion_tokens", "model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
+  "tools", "tool_choice", "response_format",
 ]);
 
 export function checkChat(body: ChatRequest): Checked {
@@ -132,7 +131,7 @@ function checkCommon(body: ChatRequest | CompletionRequest): Checked {
     if (problem) throw badRequest(name, problem);
   }
   return {
-    request: { options },
+    request: { options, ...checkStructure(body) },
     stream: body.stream === true,
     includeUsage: body.stream_options?.include_usage === true,
     ignored: Object.keys(body).filter((name) => !KNOWN.has(name) && body[name] !== undefined),

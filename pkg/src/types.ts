@@ -68,8 +68,8 @@ export interface EngineOptions {
    * threads `pool.js` stands beside it.
    */
   worker?: string | URL | (() => Worker);
-  /** The wasm binary: one URL for either level of SIMD, or one for each, and the one with threads. */
-  wasmUrl?: string | URL | { simd?: string | URL; relaxed?: string | URL; threads?: string | URL };
+  /** The wasm binary: one URL for either level of SIMD, or one for each, the one with threads, and the grammars'. */
+  wasmUrl?: string | URL | { simd?: string | URL; relaxed?: string | URL; threads?: string | URL; grammar?: string | URL };
   /** For the package's own tests only: may change or go at any time. */
   testing?: Testing;
 }

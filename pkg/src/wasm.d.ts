@@ -6,7 +6,11 @@ interface EngineGlue {
   fall_back(sources: object[], progress: (done: number, total: number) => void): Promise<void>;
   /** One chunk of the prompt, or one token: `Step` of src/session/types.rs. */
   step(): Promise<unknown>;
-  start(request: string): void;
+  /** `constraint`: a `Guide` of grammar.ts. */
+  start(request: string, constraint?: object): void;
+  vocabulary(): Uint8Array;
+  end_ids(): Uint32Array;
+  tool_format(): unknown;
   abort(): unknown;
   load_adapter(id: number, weights: Uint8Array, config?: string): void;
   unload_adapter(id: number): void;
@@ -51,6 +55,22 @@ declare module "#wasm/relaxed" {
   export function trap(): void;
   export function level(): "simd" | "relaxed";
   const init: InitGlue;
+  export default init;
+}
+
+declare module "#wasm/grammar" {
+  /** src/api/grammar.rs; errors are strings. */
+  export class Vocabulary {
+    constructor(packed: Uint8Array, ends: Uint32Array);
+    guide(spec: string): Guide;
+  }
+  export class Guide {
+    mask(left: number): Uint32Array | undefined;
+    forced(): Uint8Array;
+    commit(token: number, left: number): number;
+    free(): void;
+  }
+  const init: (options: { module_or_path: Promise<WebAssembly.Module> }) => Promise<unknown>;
   export default init;
 }
 

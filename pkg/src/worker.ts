@@ -2,16 +2,17 @@
 
 import { breathe } from "./breathe.js";
 import { errorData, KingletError } from "./errors.js";
+import { Grammar, type Guide } from "./grammar.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
-import type { Answer, Call, Embedded, EngineRequest, FromWorker, Part, PoolStart, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
+import type { Answer, Call, CallPiece, Embedded, EngineRequest, FromWorker, Part, PoolStart, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
 import { storeAll } from "./store-all.js";
-import type { MadeFor, MemoryUse, Signals, Stats } from "./types.js";
+import type { FinishReason, MadeFor, MemoryUse, Signals, Stats } from "./types.js";
 
 type Step =
   | { type: "prefill" }
-  | { type: "token"; id: number; text: string; reasoning?: string; signals: { logprob: number }; topLogprobs: { id: number; logprob: number }[]; special: boolean; soFar?: Signals }
-  | { type: "done"; text: string; reasoning?: string; reason: "stop" | "length"; stats: Stats; signals: Signals };
+  | { type: "token"; id: number; text: string; reasoning?: string; calls?: CallPiece[]; signals: { logprob: number }; topLogprobs: { id: number; logprob: number }[]; special: boolean; soFar?: Signals }
+  | { type: "done"; text: string; reasoning?: string; calls?: CallPiece[]; reason: FinishReason; stats: Stats; signals: Signals };
 
 /** Tokens gather for so long before they are sent; the first goes at once. */
 const BATCH_MS = 8;
@@ -20,6 +21,7 @@ const LISTEN_MS = 4;
 
 let loader: Loader;
 let engine: Loader["engine"];
+let grammar: Grammar;
 let inbox: ToWorker[] = [];
 let busy = false;
 let running: { id: number; aborted: boolean; tokens: Token[] } | undefined;
@@ -81,6 +83,7 @@ async function work(): Promise<void> {
 
 async function load(message: Load): Promise<void> {
   loader = new Loader(message, { send, reopen, startThreads });
+  grammar = new Grammar(message.wasm.grammar);
   try {
     const reason = await loader.load();
     ({ engine } = loader);
@@ -138,45 +141,45 @@ async function embed(id: number, inputs: (string | number[])[]): Promise<void> {
   running = undefined;
 }
 
-async function run(id: number, request: EngineRequest): Promise<void> {
+async function run(id: number, { form, ...request }: EngineRequest): Promise<void> {
   lastWords = undefined; // of something that was handled
   if (request.embed) return embed(id, request.embed);
-  try {
-    engine.start(JSON.stringify(request));
-  } catch (e) {
-    return reject(id, e);
-  }
-  send({ type: "started", id });
   running = { id, aborted: false, tokens: [] };
-  let heard = performance.now();
-  let sent = 0;
+  let guide: Guide | undefined;
   try {
-    for (;;) {
-      const step = await next();
-      if (!step) continue;
-      if (step.type === "done") {
-        flush();
-        const madeFor = engine.made_for(JSON.stringify(request.options), loader.digest) as MadeFor;
-        send({ type: "done", id, finish: { ...step, madeFor } });
-        break;
-      }
-      if (step.type === "token") running.tokens.push(token(step, request));
-      const now = performance.now();
-      if (now - sent >= BATCH_MS && flush()) sent = now;
-      if (now - heard >= LISTEN_MS) {
-        await breathe();
-        heard = performance.now();
-        inbox = inbox.filter((message) => message.type !== "call" || serve(message));
-        if (running.aborted) {
-          send({ type: "aborted", id, stats: engine.abort() as Stats | undefined });
-          break;
-        }
-      }
-    }
+    guide = form && (await grammar.guide(form, engine));
+    if (running.aborted) send({ type: "aborted", id });
+    else await generate(id, request, guide);
   } catch (e) {
-    reject(id, e);
+    reject(id, guide?.trap ?? e);
   }
   running = undefined;
+  guide?.free();
+}
+
+async function generate(id: number, request: EngineRequest, guide: Guide | undefined): Promise<void> {
+  engine.start(JSON.stringify(request), guide);
+  send({ type: "started", id });
+  let heard = performance.now();
+  let sent = 0;
+  while (running) {
+    const step = await next();
+    if (!step) continue;
+    if (step.type === "done") {
+      flush();
+      const madeFor = engine.made_for(JSON.stringify(request.options), loader.digest) as MadeFor;
+      return send({ type: "done", id, finish: { ...step, madeFor } });
+    }
+    if (step.type === "token") running.tokens.push(token(step, request));
+    const now = performance.now();
+    if (now - sent >= BATCH_MS && flush()) sent = now;
+    if (now - heard >= LISTEN_MS) {
+      await breathe();
+      heard = performance.now();
+      inbox = inbox.filter((message) => message.type !== "call" || serve(message));
+      if (running.aborted) return send({ type: "aborted", id, stats: engine.abort() as Stats | undefined });
+    }
+  }
 }
 
 const next = () => onAnyBackend(() => engine.step()) as Promise<Step | undefined>;
@@ -208,10 +211,10 @@ function flush(): boolean {
   return true;
 }
 
-function token({ id, text, reasoning, signals, topLogprobs, special, soFar }: Extract<Step, { type: "token" }>, request: EngineRequest): Token {
-  if (!request.options.logprobs || special) return { id, text, reasoning, special, soFar };
+function token({ id, text, reasoning, calls, signals, topLogprobs, special, soFar }: Extract<Step, { type: "token" }>, request: EngineRequest): Token {
+  if (!request.options.logprobs || special) return { id, text, reasoning, calls, special, soFar };
   const top_logprobs = topLogprobs.map(({ id, logprob }) => ({ ...spell(id), logprob }));
-  return { id, text, reasoning, special, soFar, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
+  return { id, text, reasoning, calls, special, soFar, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
 }
 
 function spell(id: number): { token: string; bytes: number[] } {

@@ -66,6 +66,6 @@ describe("thoughts", () => {
     const streamed = (/** @type {"content" | "reasoning_content"} */ key) => chunks.map((delta) => delta?.[key] ?? "").join("");
     assert.equal(streamed("reasoning_content"), whole.reasoning_content);
     assert.equal(streamed("content"), "");
-    assert.ok(silent.content.length > 20 && silent.reasoning_content === undefined, JSON.stringify(silent));
+    assert.ok(silent.content && silent.content.length > 20 && silent.reasoning_content === undefined, JSON.stringify(silent));
   });
 });

@@ -449,7 +449,7 @@ test("a local model that fails is replaced by the cloud; where both fail, both a
     return {
       good: await follow((await router(url, { local: broken, onEvent })).ask(question("Hello"))),
       bad: await follow((await router(gone, { local: broken })).ask(question("Hello"))),
-      tools: await follow((await router(url)).ask(question("Hello", { tools: [{ type: "function", function: { name: "f", parameters: {} } }] }))),
+      more: await follow((await router(url)).ask(question("Hello", { modalities: ["audio"] }))),
       notices,
     };
   }, { url, gone: gone.url });
@@ -459,7 +459,7 @@ test("a local model that fails is replaced by the cloud; where both fail, both a
   assert.equal(found.bad.error?.code, "NO_ANSWER");
   assert.match(found.bad.error?.message ?? "", /the local model failed.*check url and model.*messages must be a list/);
   assert.equal(found.bad.error?.details.blockedBy, "http-404");
-  assert.equal(found.tools.answer?.source, "cloud", "what the engine cannot do, the cloud may");
+  assert.equal(found.more.answer?.source, "cloud", "what the engine cannot do, the cloud may");
 });
 
 test("a refused token is asked for once more, then the endpoint is left alone until somebody signs in", async () => {

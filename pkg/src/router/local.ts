@@ -1,6 +1,6 @@
 // The local model's side of a question: its stream as the core's events.
 
-import type { MadeFor, Signals } from "../openai.js";
+import type { MadeFor, Signals, ToolCall, ToolCallDelta } from "../openai.js";
 import type { AskRequest, LocalModel } from "./types.js";
 
 export interface LocalListener {
@@ -14,6 +14,7 @@ export interface LocalListener {
 export interface LocalEnd {
   finish: string;
   reasoning: string;
+  toolCalls: ToolCall[];
   features: Signals;
   promptTokens: number;
   completionTokens: number;
@@ -21,7 +22,7 @@ export interface LocalEnd {
 
 /** What is read of a chunk; our engine's has more than others'. */
 interface Chunk {
-  choices?: { delta?: { content?: string | null; reasoning_content?: string | null } | null; finish_reason?: string | null; token_ids?: number[] }[];
+  choices?: { delta?: { content?: string | null; reasoning_content?: string | null; tool_calls?: ToolCallDelta[] | null } | null; finish_reason?: string | null; token_ids?: number[] }[];
   usage?: { prompt_tokens?: number; completion_tokens?: number } | null;
   signals?: Signals;
   made_for?: MadeFor;
@@ -37,13 +38,14 @@ export function parameters(request: AskRequest): Record<string, unknown> {
 export async function runLocal(model: LocalModel, request: AskRequest, signal: AbortSignal, to: LocalListener): Promise<void> {
   const body = { ...parameters(request), messages: request.messages, stream: true, stream_options: { include_usage: true } };
   const chunks = (await model.chat.completions.create(body as never, { signal })) as AsyncIterable<Chunk>;
-  const end: LocalEnd = { finish: "stop", reasoning: "", features: {}, promptTokens: 0, completionTokens: 0 };
+  const end: LocalEnd = { finish: "stop", reasoning: "", toolCalls: [], features: {}, promptTokens: 0, completionTokens: 0 };
   let madeFor: MadeFor | undefined;
   let tokens = 0;
   for await (const { choices, usage, signals, made_for } of chunks) {
     const choice = choices?.[0];
     tokens += choice?.token_ids?.length ?? 0;
     end.reasoning += choice?.delta?.reasoning_content ?? "";
+    for (const piece of choice?.delta?.tool_calls ?? []) add(end.toolCalls, piece);
     if (choice?.delta?.content) to.token(choice.delta.content);
     if (choice?.finish_reason) {
       end.finish = choice.finish_reason;
@@ -53,4 +55,9 @@ export async function runLocal(model: LocalModel, request: AskRequest, signal: A
     if (usage) Object.assign(end, { promptTokens: usage.prompt_tokens ?? 0, completionTokens: usage.completion_tokens ?? tokens });
   }
   to.done(end, madeFor);
+}
+
+function add(calls: ToolCall[], { index, id = "", function: { name = "", arguments: text } }: ToolCallDelta): void {
+  const call = (calls[index] ??= { id, type: "function", function: { name, arguments: "" } });
+  call.function.arguments += text;
 }
