@@ -3,7 +3,7 @@
 use super::chat_template::{Arguments, ChatTemplate, Message};
 use crate::Result;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// How a call is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,21 +61,46 @@ impl ToolFormat {
         }
     }
 
+    /// Calls as the model would have written them.
     fn write(self, calls: &[Value]) -> String {
-        let one = |call: &Value| {
-            let function = &call["function"];
-            json!({ "name": function["name"], (self.arguments()): function["arguments"] }).to_string()
-        };
-        let calls: Vec<String> = calls.iter().map(one).collect();
+        let mut out = String::new();
         let (open, close) = (self.open().unwrap_or_default(), self.close().unwrap_or_default());
-        match self {
-            ToolFormat::Tagged => {
-                let tagged: Vec<String> = calls.iter().map(|call| format!("{open}\n{call}\n{close}")).collect();
-                tagged.join("\n")
-            }
-            ToolFormat::Llama => calls.join("; "),
-            _ => format!("{open}[{}]{close}", calls.join(", ")),
+        let tagged = self == ToolFormat::Tagged;
+        let separator = match self {
+            ToolFormat::Tagged => "\n</tool_call>\n<tool_call>\n",
+            ToolFormat::Llama => "; ",
+            _ => ", ",
+        };
+        out += open;
+        out += if tagged {
+            "\n"
+        } else if self.is_list() {
+            "["
+        } else {
+            ""
+        };
+        for (i, call) in calls.iter().enumerate() {
+            let function = &call["function"];
+            let parts = [
+                if i > 0 { separator } else { "" },
+                "{\"name\": ",
+                &function["name"].to_string(),
+                ", \"",
+                self.arguments(),
+                "\": ",
+                &function["arguments"].to_string(),
+                "}",
+            ];
+            out.extend(parts);
         }
+        out += if tagged {
+            "\n"
+        } else if self.is_list() {
+            "]"
+        } else {
+            ""
+        };
+        out + close
     }
 }
 
@@ -92,6 +117,16 @@ enum Place {
     Prompt,
 }
 
+/// A tool; three conversations: one turn, one with a tool in the system message, one with a call and its result.
+const PROBE: &str = r#"[
+    [{"type": "function", "function": {"name": "kinglet_probe", "description": "", "parameters": {"type": "object", "properties": {}}}}],
+    [{"role": "user", "content": "hello"}],
+    [{"role": "system", "content": "hello", "tools": "kinglet_probe"}, {"role": "user", "content": "hello"}],
+    [{"role": "user", "content": "hello"},
+     {"role": "assistant", "tool_calls": [{"id": "kinglet00", "type": "function", "function": {"name": "kinglet_probe", "arguments": {"kinglet_key": 1}}}]},
+     {"role": "tool", "content": "kinglet_result", "tool_call_id": "kinglet00", "name": "kinglet_probe"}]
+]"#;
+
 /// What a template does about tools, found out by giving it some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToolUse {
@@ -103,38 +138,27 @@ pub struct ToolUse {
 
 impl ToolUse {
     pub(super) fn of(template: &ChatTemplate) -> ToolUse {
-        let tool = json!([{ "type": "function", "function": {
-            "name": "kinglet_probe", "description": "none", "parameters": { "type": "object", "properties": {} },
-        } }]);
-        let turn = |role: &str, content: Value, rest: Value| Message {
-            role: role.into(),
-            content,
-            rest: rest.as_object().cloned().unwrap_or_default(),
-        };
-        let user = || turn("user", "hello".into(), Value::Null);
-        let shows = |messages: &[Message], tools: Option<&Value>, arguments: &Arguments, wanted: &[&str]| {
-            let text = template.render_with(messages, tools, arguments, true);
+        // Text, because macros that build JSON take much code.
+        let [tools, user, system, calls]: [Value; 4] = serde_json::from_str(PROBE).expect("it is JSON");
+        let messages =
+            |value: &Value| serde_json::from_value::<Vec<Message>>(value.clone()).expect("they are messages");
+        let none = Arguments::new();
+        let shows = |conversation: &Value, tools: Option<&Value>, arguments: &Arguments, wanted: &[&str]| {
+            let text = template.render_with(&messages(conversation), tools, arguments, true);
             text.is_ok_and(|text| wanted.iter().all(|wanted| text.contains(wanted)))
         };
-        let xml = Map::from_iter([("xml_tools".to_string(), tool.clone())]);
-        let system = turn("system", "hello".into(), json!({ "tools": "kinglet_probe" }));
-        let place = if shows(&[user()], Some(&tool), &Arguments::new(), &["kinglet_probe"]) {
+        let xml = Arguments::from_iter([("xml_tools".to_string(), tools.clone())]);
+        let place = if shows(&user, Some(&tools), &none, &["kinglet_probe"]) {
             Place::Tools
-        } else if shows(&[user()], None, &xml, &["kinglet_probe"]) {
+        } else if shows(&user, None, &xml, &["kinglet_probe"]) {
             Place::XmlTools
-        } else if shows(&[system, user()], None, &Arguments::new(), &["kinglet_probe"]) {
+        } else if shows(&system, None, &none, &["kinglet_probe"]) {
             Place::SystemField
         } else {
             Place::Prompt
         };
-        let call = json!({ "tool_calls": [{ "id": "kinglet00", "type": "function", "function": {
-            "name": "kinglet_probe", "arguments": { "kinglet_key": 1 },
-        } }] });
-        let result =
-            turn("tool", "kinglet_result".into(), json!({ "tool_call_id": "kinglet00", "name": "kinglet_probe" }));
-        let conversation = [user(), turn("assistant", Value::Null, call), result];
         let written = ["kinglet_key", "kinglet_result"];
-        let knows_calls = place == Place::Tools && shows(&conversation, Some(&tool), &Arguments::new(), &written);
+        let knows_calls = place == Place::Tools && shows(&calls, Some(&tools), &none, &written);
         // A prompt of ours asks for the first format.
         let told = place == Place::Prompt;
         let format = if told { ToolFormat::Tagged } else { ToolFormat::of(template.source_for_tools()) };
@@ -165,12 +189,11 @@ impl ToolUse {
                 let functions = serde_json::to_string(&functions).expect("plain data");
                 system(&mut messages, "You are a helpful assistant with some tools.")
                     .rest
-                    .insert("tools".into(), functions.into());
+                    .insert("tools".into(), functions.to_string().into());
             }
             Place::Prompt => {
                 let system = system(&mut messages, "You are a helpful assistant.");
-                let before = text_of(&system.content);
-                system.content = format!("{before}\n\n{}", told(tools)).into();
+                system.content = (text_of(&system.content) + "\n\n" + &told(tools)).into();
             }
         }
         Ok((messages, to_template, arguments))
@@ -184,12 +207,13 @@ impl ToolUse {
                 calls.iter_mut().for_each(super::chat_template::parse_arguments);
                 let said = text_of(&message.content);
                 let separator = if said.is_empty() { "" } else { "\n" };
-                message.content = format!("{said}{separator}{}", self.format.write(&calls)).into();
+                message.content = (said + separator + &self.format.write(&calls)).into();
             }
             "tool" if self.format == ToolFormat::Phi => message.role = "tool_response".into(),
             "tool" => {
                 message.role = "user".into();
-                message.content = format!("<tool_response>\n{}\n</tool_response>", text_of(&message.content)).into();
+                message.content =
+                    ("<tool_response>\n".to_string() + &text_of(&message.content) + "\n</tool_response>").into();
                 message.rest.clear();
             }
             _ => {}
@@ -206,7 +230,7 @@ fn merge(messages: &mut Vec<Message>) {
     messages.dedup_by(|next, before| {
         let both = is_result(next) && is_result(before);
         if both {
-            before.content = format!("{}\n{}", text_of(&before.content), text_of(&next.content)).into();
+            before.content = (text_of(&before.content) + "\n" + &text_of(&next.content)).into();
         }
         both
     });
@@ -230,12 +254,12 @@ fn text_of(content: &Value) -> String {
 
 /// In the words of Qwen's template, which many models were trained on.
 fn told(tools: &Value) -> String {
-    let tools: Vec<String> = tools.as_array().into_iter().flatten().map(Value::to_string).collect();
-    format!(
-        "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures \
-         within <tools></tools> XML tags:\n<tools>\n{}\n</tools>\n\nFor each function call, return a json object with function name \
-         and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{{\"name\": <function-name>, \"arguments\": \
-         <args-json-object>}}\n</tool_call>",
-        tools.join("\n")
-    )
+    let mut out = "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function \
+        signatures within <tools></tools> XML tags:\n<tools>\n"
+        .to_string();
+    for tool in tools.as_array().into_iter().flatten() {
+        out.extend([&tool.to_string(), "\n"]);
+    }
+    out + "</tools>\n\nFor each function call, return a json object with function name and arguments within \
+        <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>"
 }
