@@ -37,9 +37,8 @@ function ask(url, { method = "POST", body = '{"messages":[{"role":"user","conten
     socket.write(`${method} ${pathname} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
     socket.on("data", (part) => {
       parts.push(part);
-      const text = Buffer.concat(parts).subarray(0, 2_000).toString("latin1");
       headAt = Math.min(headAt, performance.now() - start);
-      if (text.includes("data:")) bodyAt = Math.min(bodyAt, performance.now() - start);
+      if (bodyAt === Infinity && Buffer.concat(parts).includes("data:")) bodyAt = performance.now() - start;
     });
     socket.on("end", () => done("end"));
     socket.on("error", (error) => done(/** @type {NodeJS.ErrnoException} */ (error).code ?? "error"));

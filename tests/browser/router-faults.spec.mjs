@@ -136,8 +136,9 @@ async function run(name, outcome, seed) {
 
   if (error?.code === "ABORTED") {
     assert.ok(plan.abortAfter !== undefined, label);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    for (const { closedAt = Infinity } of posts) {
+    for (const entry of posts) {
+      for (let i = 0; i < 200 && entry.closedAt === undefined; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+      const { closedAt = Infinity } = entry;
       if (closedAt > got.abortedAt) closes.push(closedAt - got.abortedAt);
     }
     tally.aborted++;
