@@ -172,7 +172,13 @@ fn temperature_zero_and_the_penalties_are_exact() {
     let logits = [1.0, 4.0, 3.5, -2.0];
     let summary = summarize(&logits, 2);
     let choose = |options: &GenerateOptions, tokens: &[u32]| {
-        Sampler::new(0).choose(&logits, &summary, tokens, &GenerateOptions { temperature: 0.0, ..options.clone() }, None)
+        Sampler::new(0).choose(
+            &logits,
+            &summary,
+            tokens,
+            &GenerateOptions { temperature: 0.0, ..options.clone() },
+            None,
+        )
     };
     let base = GenerateOptions::default();
     assert_eq!(choose(&base, &[1, 1]), 1, "no penalty, no change");

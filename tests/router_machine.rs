@@ -7,6 +7,8 @@ mod runner;
 mod decisions;
 #[path = "router_machine/faults.rs"]
 mod faults;
+#[path = "router_machine/json.rs"]
+mod json;
 #[path = "router_machine/observer.rs"]
 mod observer;
 #[path = "router_machine/orders.rs"]

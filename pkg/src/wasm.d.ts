@@ -78,27 +78,10 @@ declare module "#wasm/router" {
   /** src/api/router.rs. `now`: `Date.now()`; actions come back as JSON; errors are strings. */
   export class Router {
     constructor(config: string, calibration?: string);
-    ask(now: number, ask: number, request: string): string;
-    abort(now: number, ask: number): string;
-    local_token(now: number, ask: number, text: string): string;
-    local_check(now: number, ask: number, k: number, features: string): string;
-    local_done(now: number, ask: number, end: string, madeFor?: string): string;
-    local_failed(now: number, ask: number): string;
-    consent(now: number, ask: number, decision: string): string;
-    revoke(host: string, model: string): void;
-    ledger(now: number, state?: string): string;
-    response(now: number, ask: number, attempt: number, status: number, contentType?: string, retryAfter?: string): string;
+    step(now: number, event: string): string;
     body(now: number, ask: number, attempt: number, bytes: Uint8Array): string;
-    body_end(now: number, ask: number, attempt: number): string;
-    network_error(now: number, ask: number, attempt: number): string;
-    token_refreshed(now: number, ask: number, ok: boolean): string;
-    auth_changed(): void;
-    online(now: number, online: boolean): string;
-    tick(now: number): string;
     deadline(): number | undefined;
-    explain(now: number, request: string): string;
-    spent(): Float64Array;
-    calibration(): string;
+    status(): string;
     free(): void;
   }
   export function check(token: string): void;

@@ -1,15 +1,19 @@
-//! The router's face to JavaScript, a binary of its own: a method for each event of the machine (see there for what the
-//! shell does), whose answer is the list of actions as JSON. `now`: `Date.now()`. Errors: the message, as a string.
+//! The router's face to JavaScript, a binary of its own: events of the machine in (see there for what the shell does),
+//! actions out, both as JSON: a method for each event would be an eighth of the binary. `now`: `Date.now()`. Errors: the message, as a string.
 
 use crate::router::artifact::{Calibration, MadeFor};
 use crate::router::budget::usd;
-use crate::router::consent::{Decision, Destination};
-use crate::router::judge::{Judge, signals};
-use crate::router::machine::{Event, LocalEnd, Machine, Request};
+use crate::router::json::{self, Value};
+use crate::router::judge::{Judge, Report, signals};
+use crate::router::machine::{Event, Machine, Request};
 use crate::router::policy::{Config, check_token};
 use crate::{Error, Result as KingletResult};
-use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
+
+/// A quarter of the code of std's allocator for wasm.
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
 
 #[wasm_bindgen]
 pub struct Router {
@@ -17,12 +21,23 @@ pub struct Router {
     judge: Option<Judge>,
 }
 
-fn failure(error: Error) -> JsValue {
-    error.to_string().into()
+#[derive(serde::Serialize)]
+struct Status<'a> {
+    spent: f64,
+    unsure: f64,
+    calibration: Option<Report<'a>>,
 }
 
-fn parse(json: &str) -> KingletResult<Value> {
-    serde_json::from_str(json).map_err(|_| Error::BadRequest("it is no JSON".into()))
+fn failure(error: Error) -> JsValue {
+    match error {
+        Error::BadRequest(message) => message.into(),
+        // The router makes no other, and to spell them all takes 2 kB.
+        _ => "the router failed".into(),
+    }
+}
+
+fn parse(text: &str) -> KingletResult<Value> {
+    json::parse(text).map_err(|_| Error::BadRequest("it is no JSON".into()))
 }
 
 /// Throws where the token is a provider's key.
@@ -45,135 +60,52 @@ impl Router {
         Ok(router)
     }
 
-    /// `request`: see [`Request::from_json`].
-    pub fn ask(&mut self, now: f64, ask: u32, request: &str) -> Result<String, JsValue> {
-        let request = parse(request).and_then(|request| Request::from_json(&request)).map_err(failure)?;
-        Ok(self.step(now, Event::Ask { ask: ask.into(), request: Box::new(request) }))
-    }
-
-    pub fn abort(&mut self, now: f64, ask: u32) -> String {
-        self.step(now, Event::Abort { ask: ask.into() })
-    }
-
-    pub fn local_token(&mut self, now: f64, ask: u32, text: &str) -> String {
-        self.step(now, Event::LocalToken { ask: ask.into(), text: text.into() })
-    }
-
-    /// `features`: the signals after `k` tokens, as JSON.
-    pub fn local_check(&mut self, now: f64, ask: u32, k: u32, features: &str) -> String {
-        let features = parse(features).unwrap_or_default();
-        let p_ok = self.judge.as_ref().zip(features.as_object()).and_then(|(judge, map)| judge.p_ok(&signals(map)));
-        p_ok.map_or("[]".into(), |p_ok| self.step(now, Event::LocalCheck { ask: ask.into(), k, p_ok }))
-    }
-
-    /// `end`: see [`LocalEnd::from_json`]; `pOk` comes from here. `running`: what the answer came of, a [`MadeFor`] as
-    /// JSON, where that is known.
-    pub fn local_done(&mut self, now: f64, ask: u32, end: &str, running: Option<String>) -> Result<String, JsValue> {
-        let mut end = parse(end).and_then(|end| LocalEnd::from_json(&end)).map_err(failure)?;
-        if let Some(judge) = &mut self.judge {
-            let running = running.and_then(|running| MadeFor::from_json(&parse(&running).ok()?));
-            end.p_ok = judge.judge(&signals(&end.features), running.as_ref());
-            let event = judge.event();
-            self.machine.step(0, event);
+    /// `event`: see [`Event::from_json`]; `localCheck` has `features`, the signals so far, instead of `pOk`, and `localDone`
+    /// beside its `end` a `madeFor`: what the answer came of, a [`MadeFor`], where that is known. To `explain` with a `request`
+    /// the answer is an [`Explanation`](crate::router::machine::Explanation), and nothing is done.
+    pub fn step(&mut self, now: f64, event: &str) -> Result<String, JsValue> {
+        let value = parse(event).map_err(failure)?;
+        if value["type"] == "explain" {
+            let request = Request::from_json(&value["request"]).map_err(failure)?;
+            return Ok(json::to_text(&self.machine.explain(now as u64, &request)));
         }
-        Ok(self.step(now, Event::LocalDone { ask: ask.into(), end: Box::new(end) }))
+        let mut event = Event::from_json(&value).map_err(failure)?;
+        match (&mut event, &mut self.judge) {
+            (Event::LocalCheck { p_ok, .. }, judge) => {
+                let features = value["features"].as_object();
+                let found = judge.as_ref().zip(features).and_then(|(judge, map)| judge.p_ok(&signals(map)));
+                let Some(found) = found else { return Ok("[]".into()) };
+                *p_ok = found;
+            }
+            (Event::LocalDone { end, .. }, Some(judge)) => {
+                let running = MadeFor::from_json(&value["madeFor"]);
+                end.p_ok = judge.judge(&signals(&end.features), running.as_ref());
+                self.machine.step(0, judge.event());
+            }
+            _ => {}
+        }
+        Ok(self.act(now, event))
     }
 
-    pub fn local_failed(&mut self, now: f64, ask: u32) -> String {
-        self.step(now, Event::LocalFailed { ask: ask.into() })
-    }
-
-    /// "once", "always"; anything else is a no.
-    pub fn consent(&mut self, now: f64, ask: u32, decision: &str) -> String {
-        let decision = match decision {
-            "once" => Decision::Once,
-            "always" => Decision::Always,
-            _ => Decision::Deny,
-        };
-        self.step(now, Event::Consent { ask: ask.into(), decision })
-    }
-
-    pub fn revoke(&mut self, host: String, model: String) {
-        self.machine.step(0, Event::Revoke { destination: Destination { host, model } });
-    }
-
-    /// Under the lock.
-    pub fn ledger(&mut self, now: f64, state: Option<String>) -> String {
-        self.step(now, Event::Ledger { state })
-    }
-
-    pub fn response(
-        &mut self,
-        now: f64,
-        ask: u32,
-        attempt: u32,
-        status: u16,
-        content_type: Option<String>,
-        retry_after: Option<String>,
-    ) -> String {
-        self.step(now, Event::Response { ask: ask.into(), attempt, status, content_type, retry_after })
-    }
-
+    /// The one event that is no JSON.
     pub fn body(&mut self, now: f64, ask: u32, attempt: u32, bytes: Vec<u8>) -> String {
-        self.step(now, Event::Body { ask: ask.into(), attempt, bytes })
+        self.act(now, Event::Body { ask: ask.into(), attempt, bytes })
     }
 
-    pub fn body_end(&mut self, now: f64, ask: u32, attempt: u32) -> String {
-        self.step(now, Event::BodyEnd { ask: ask.into(), attempt })
-    }
-
-    pub fn network_error(&mut self, now: f64, ask: u32, attempt: u32) -> String {
-        self.step(now, Event::NetworkError { ask: ask.into(), attempt })
-    }
-
-    pub fn token_refreshed(&mut self, now: f64, ask: u32, ok: bool) -> String {
-        self.step(now, Event::TokenRefreshed { ask: ask.into(), ok })
-    }
-
-    pub fn auth_changed(&mut self) {
-        self.machine.step(0, Event::AuthChanged);
-    }
-
-    pub fn online(&mut self, now: f64, online: bool) -> String {
-        self.step(now, Event::Online { online })
-    }
-
-    pub fn tick(&mut self, now: f64) -> String {
-        self.step(now, Event::Tick)
-    }
-
-    /// When to call [`Router::tick`].
+    /// When to step with a `tick`.
     pub fn deadline(&self) -> Option<f64> {
         self.machine.deadline().map(|at| at as f64)
     }
 
-    /// A [`crate::router::machine::Explanation`] as JSON.
-    pub fn explain(&self, now: f64, request: &str) -> Result<String, JsValue> {
-        let request = parse(request).and_then(|request| Request::from_json(&request)).map_err(failure)?;
-        Ok(to_json(&self.machine.explain(now as u64, &request)))
-    }
-
-    /// Dollars that all tabs spent in this period, as this one saw them last, and how much of that is an upper bound.
-    pub fn spent(&self) -> Vec<f64> {
+    /// As JSON: dollars that all tabs spent in this period, as this one saw them last, how much of that is an upper bound, and
+    /// a [`Report`] on the calibration, or null.
+    pub fn status(&self) -> String {
         let spending = &self.machine.ledger().spending;
-        vec![usd(spending.spent()), usd(spending.unsure())]
+        let calibration = self.judge.as_ref().map(Judge::report);
+        json::to_text(&Status { spent: usd(spending.spent()), unsure: usd(spending.unsure()), calibration })
     }
 
-    /// Of the calibration, as JSON: `{ differs, drift, tau, feasibility }`; null without one. `differs`: what the last answer
-    /// came of that it was not made for (null before the first); `drift`: the finding that raised the alarm.
-    pub fn calibration(&self) -> String {
-        let Some(judge) = &self.judge else { return "null".into() };
-        let calibration = judge.calibration();
-        let tau = calibration.tau(judge.alarm().is_some());
-        let feasibility = &calibration.feasibility;
-        to_json(&json!({ "differs": judge.differs(), "drift": judge.alarm(), "tau": tau, "feasibility": feasibility }))
+    fn act(&mut self, now: f64, event: Event) -> String {
+        json::to_text(&self.machine.step(now as u64, event))
     }
-
-    fn step(&mut self, now: f64, event: Event) -> String {
-        to_json(&self.machine.step(now as u64, event))
-    }
-}
-
-fn to_json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("plain data")
 }

@@ -7,6 +7,7 @@ use super::certify::{Point, Target};
 use super::drift::Reference;
 use super::examples::Example;
 use super::feasibility::Feasibility;
+use super::json;
 use super::logistic::Term;
 use crate::generate::answer_signals::{SIGNAL_NAMES, SIGNAL_VERSION};
 use crate::generate::{AnswerSignals, GenerateOptions};
@@ -73,14 +74,14 @@ impl MadeFor {
     }
 
     /// None: not one of this version.
-    pub fn from_json(value: &Value) -> Option<Self> {
-        read::made_for(value).ok()?
+    pub fn from_json(value: &super::json::Value) -> Option<Self> {
+        read::made_for(value)
     }
 
     /// A name for all of it.
     pub fn key(&self) -> String {
         let Self { model, template, sampler, signals, precision } = self;
-        hash([model, template, sampler, &signals.to_string(), precision])
+        hash([model, template, sampler, &json::to_text(signals), precision])
     }
 
     /// The parts that differ.
@@ -103,7 +104,8 @@ fn hash<const N: usize>(parts: [&str; N]) -> String {
     for byte in parts.iter().flat_map(|part| part.bytes().chain([0xff])) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    format!("{hash:016x}")
+    let digit = |i: u32| char::from_digit((hash >> (60 - 4 * i)) as u32 & 15, 16);
+    (0..16).filter_map(digit).collect()
 }
 
 /// A model of p(ok) and the thresholds that are certified for it; made by [`Calibration::new`], or read by
@@ -197,37 +199,39 @@ impl Calibration {
     /// Errors: [`Error::BadRequest`]: what in the file cannot be; nothing in it is taken on trust.
     pub fn from_json(json: &str) -> Result<Self> {
         read::calibration(json).map_err(|problem| {
-            let advice = "make it again with `kinglet route calibrate`";
-            Error::BadRequest(format!("the calibration cannot be used: {problem}; {advice}"))
+            let advice = "; make it again with `kinglet route calibrate`";
+            Error::BadRequest(["the calibration cannot be used: ", &problem, advice].concat())
         })
     }
 }
 
-/// To twelve digits: what serde_json reads back exactly without its slower parser, so that a calibration and its file say
+/// To twelve digits: what [`json::parse`] reads back exactly, so that a calibration and its file say
 /// the same of every answer. (Formatting and parsing would do it too, in 7 kB of wasm.)
 fn round(x: &mut f64) {
     // Powers of ten are exact up to 10^22, and so is the quotient to the last bit.
-    let digits = 11 - (x.abs().log10().floor() as i32).clamp(-9, 9);
-    let scale = 10f64.powi(digits);
+    let mut scale = 1e2;
+    while x.abs() * scale < 1e11 && scale < 1e20 {
+        scale *= 10.0;
+    }
     *x = if x.abs() < 1e-9 { 0.0 } else { (*x * scale).round() / scale };
 }
 
 fn round_all(model: &mut Model, points: &mut [Point], reference: &mut Reference, report: &mut Feasibility) {
-    for term in &mut model.logistic.terms {
+    let Model { logistic, isotonic } = model;
+    for term in &mut logistic.terms {
         [&mut term.mean, &mut term.deviation, &mut term.weight].into_iter().for_each(round);
     }
-    round(&mut model.logistic.bias);
-    model.isotonic.score.iter_mut().chain(&mut model.isotonic.p).for_each(round);
+    round(&mut logistic.bias);
+    for list in [&mut isotonic.score, &mut isotonic.p, &mut reference.p_ok, &mut reference.log_length] {
+        list.iter_mut().for_each(round);
+    }
     // Scores that differ in the thirteenth digit only.
-    model.isotonic.make_distinct();
+    isotonic.make_distinct();
     for point in points {
         [&mut point.tau, &mut point.local, &mut point.risk, &mut point.bound].into_iter().for_each(round);
     }
-    reference.p_ok.iter_mut().chain(&mut reference.log_length).for_each(round);
     let Feasibility { error_rate, auroc, least_escalated, certified_local, quality_at80, lowest_risk, .. } = report;
-    [error_rate, certified_local, quality_at80, lowest_risk]
-        .into_iter()
-        .chain(auroc)
-        .chain(least_escalated)
-        .for_each(round);
+    [error_rate, certified_local, quality_at80, lowest_risk].into_iter().for_each(round);
+    auroc.iter_mut().for_each(round);
+    least_escalated.iter_mut().for_each(round);
 }

@@ -1,7 +1,8 @@
 //! The circuit breaker of one destination, shared by all tabs: after some failures nobody asks it for a while, then one
 //! request tries.
 
-use serde_json::{Value, json};
+use super::json::{Fields, Problem, Value};
+use serde::Serialize;
 
 /// Failed requests in a row that open it.
 const FAILURES: u32 = 3;
@@ -10,7 +11,8 @@ const LONGEST_PAUSE_MS: u64 = 600_000;
 /// What a server may ask for by Retry-After.
 const LONGEST_HOLD_OFF_MS: u64 = 3_600_000;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum State {
     Closed {
         failures: u32,
@@ -27,7 +29,7 @@ enum State {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Breaker(State);
 
 impl Default for Breaker {
@@ -57,26 +59,18 @@ pub enum Admission {
 }
 
 impl Breaker {
-    pub(super) fn to_json(&self) -> Value {
-        match &self.0 {
-            State::Closed { failures } => json!({ "closed": { "failures": failures } }),
-            State::Open { until, trips } => json!({ "open": { "until": until, "trips": trips } }),
-            State::Probing { owner, until, trips } => {
-                json!({ "probing": { "owner": owner, "until": until, "trips": trips } })
-            }
-        }
-    }
-
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let (state, of) = value.as_object()?.iter().next()?;
-        let small = |name: &str| of[name].as_u64().and_then(|n| u32::try_from(n).ok());
-        let until = of["until"].as_u64();
-        Some(Self(match state.as_str() {
-            "closed" => State::Closed { failures: small("failures")? },
-            "open" => State::Open { until: until?, trips: small("trips")? },
-            "probing" => State::Probing { owner: of["owner"].as_str()?.into(), until: until?, trips: small("trips")? },
-            _ => return None,
-        }))
+    pub(super) fn from_json(value: &Value, problem: &Problem) -> Self {
+        let of = |state: &str| value.get(state).map(|of| Fields::any(of, problem));
+        let small = |fields: &Fields, name: &str| u32::try_from(fields.needed(name)).unwrap_or_default();
+        Self(if let Some(open) = of("open") {
+            State::Open { until: open.needed("until"), trips: small(&open, "trips") }
+        } else if let Some(probing) = of("probing") {
+            let (until, trips) = (probing.needed("until"), small(&probing, "trips"));
+            State::Probing { owner: probing.text("owner"), until, trips }
+        } else {
+            let closed = Fields::any(&value["closed"], problem);
+            State::Closed { failures: small(&closed, "failures") }
+        })
     }
 
     /// Whether nobody is let through, not even to try.

@@ -1,6 +1,7 @@
 //! Money: reserved before a request leaves, settled when its answer says what it took, never above the cap.
 
-use serde_json::{Value, json};
+use super::json::{Fields, Problem, Value};
+use serde::{Serialize, Serializer};
 
 /// Billionths of a dollar.
 pub type NanoUsd = u64;
@@ -59,8 +60,9 @@ pub enum Bill {
     Unknown,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct Held {
+    #[serde(skip)]
     id: String,
     amount: NanoUsd,
     /// When whoever holds it must be gone.
@@ -73,31 +75,33 @@ fn period(now: u64, budget: &Budget) -> u64 {
 }
 
 /// Shared by all tabs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Spending {
     /// Since the epoch, in periods.
     period: u64,
     spent: NanoUsd,
     /// Of `spent`, what is an upper bound only.
     unsure: NanoUsd,
+    #[serde(serialize_with = "by_id")]
     holds: Vec<Held>,
 }
 
-impl Spending {
-    pub(super) fn to_json(&self) -> Value {
-        let held = |held: &Held| (held.id.clone(), json!({ "amount": held.amount, "expires": held.expires }));
-        let holds: serde_json::Map<String, Value> = self.holds.iter().map(held).collect();
-        json!({ "period": self.period, "spent": self.spent, "unsure": self.unsure, "holds": holds })
-    }
+fn by_id<S: Serializer>(holds: &[Held], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(holds.iter().map(|held| (&held.id, held)))
+}
 
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
+impl Spending {
+    pub(super) fn from_json(value: &Value, problem: &Problem) -> Self {
+        let all = Fields::any(value, problem);
         let mut holds = Vec::new();
-        for (id, held) in value["holds"].as_object()? {
-            let held = Held { id: id.clone(), amount: held["amount"].as_u64()?, expires: held["expires"].as_u64()? };
-            holds.push(held);
+        if all.get("holds").is_none() {
+            all.wrong("holds", "given");
         }
-        let number = |name: &str| value[name].as_u64();
-        Some(Self { period: number("period")?, spent: number("spent")?, unsure: number("unsure")?, holds })
+        for (id, held) in &all.map("holds").0 {
+            let held = Fields::any(held, problem);
+            holds.push(Held { id: id.clone(), amount: held.needed("amount"), expires: held.needed("expires") });
+        }
+        Self { period: all.needed("period"), spent: all.needed("spent"), unsure: all.needed("unsure"), holds }
     }
 
     pub fn spent(&self) -> NanoUsd {

@@ -82,6 +82,7 @@ impl Finding {
 #[derive(Clone, Debug)]
 pub struct DriftMonitor {
     reference: Reference,
+    /// Of the window under way, rising.
     p_ok: Vec<f64>,
     log_length: Vec<f64>,
     seen: usize,
@@ -99,16 +100,18 @@ impl DriftMonitor {
     /// The finding, where the answer fills a window.
     pub fn push(&mut self, p_ok: f64, signals: &AnswerSignals) -> Option<Finding> {
         self.seen += 1;
-        self.p_ok.push(p_ok);
-        self.log_length.extend(signals.get(Signal::LogLength));
+        insert(&mut self.p_ok, p_ok);
+        if let Some(log_length) = signals.get(Signal::LogLength) {
+            insert(&mut self.log_length, log_length);
+        }
         if self.p_ok.len() < WINDOW {
             return None;
         }
         let known = self.log_length.len() == WINDOW && !self.reference.log_length.is_empty();
         let finding = Finding {
             at: self.seen,
-            p_ok: distance(&self.reference.p_ok, &mut self.p_ok),
-            log_length: if known { distance(&self.reference.log_length, &mut self.log_length) } else { 0.0 },
+            p_ok: kolmogorov_smirnov(&self.reference.p_ok, &self.p_ok),
+            log_length: if known { kolmogorov_smirnov(&self.reference.log_length, &self.log_length) } else { 0.0 },
             critical: critical(FALSE_ALARMS, WINDOW, self.reference.n),
         };
         self.p_ok.clear();
@@ -137,7 +140,8 @@ impl DriftMonitor {
     }
 }
 
-fn distance(reference: &[f64], values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    kolmogorov_smirnov(reference, values)
+/// Where it belongs among rising values.
+fn insert(rising: &mut Vec<f64>, value: f64) {
+    let at = rising.partition_point(|known| known.total_cmp(&value).is_lt());
+    rising.insert(at, value);
 }

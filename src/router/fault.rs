@@ -1,5 +1,6 @@
 //! What can go wrong on the way to the cloud, and what is done about it: the table of faults in one place.
 
+use super::{json, text};
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Fault {
     /// The name in records and messages: "network", "http-429", ...
     pub fn name(self) -> String {
         match self {
-            Fault::Http(status) => format!("http-{status}"),
+            Fault::Http(status) => ["http-", &json::to_text(&status)].concat(),
             Fault::Network => "network".into(),
             Fault::Html => "html".into(),
             Fault::NotAnAnswer => "not-an-answer".into(),
@@ -116,27 +117,26 @@ pub fn retry_after(header: &str, now_ms: u64) -> Option<u64> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are still a very long time.
-        return Some(header.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1000));
+        return Some(text::number(header).map_or(u64::MAX, |seconds| seconds.saturating_mul(1000)));
     }
     http_date(header).map(|at| at.saturating_sub(now_ms))
 }
 
 /// Milliseconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT` or RFC 850's `Sunday, 06-Nov-94 08:49:37 GMT`.
-fn http_date(text: &str) -> Option<u64> {
-    let mut parts = text.split_once(',')?.1.split([' ', '-']).filter(|part| !part.is_empty());
-    let day: u64 = parts.next()?.parse().ok()?;
+fn http_date(date: &str) -> Option<u64> {
+    let (_, date) = text::split(date, ",")?;
+    let mut parts = date.split(|c| c == ' ' || c == '-').filter(|part| !part.is_empty());
+    let day = text::number(parts.next()?)?;
     let month = parts.next()?;
-    let month = "JanFebMarAprMayJunJulAugSepOctNovDec".match_indices(month).next().filter(|_| month.len() == 3)?.0 / 3;
-    let year: u64 = parts.next()?.parse().ok()?;
-    let year = if year < 70 {
-        year + 2000
-    } else if year < 100 {
-        year + 1900
-    } else {
-        year
+    let month = text::find("JanFebMarAprMayJunJulAugSepOctNovDec", month, 0).filter(|_| month.len() == 3)? / 3;
+    let year = match text::number(parts.next()?)? {
+        year @ 0..70 => year + 2000,
+        year @ 70..100 => year + 1900,
+        year => year,
     };
-    let clock: Vec<u64> = parts.next()?.split(':').map_while(|part| part.parse().ok()).collect();
-    let [hour, minute, second] = clock[..] else { return None };
+    let (hour, rest) = text::split(parts.next()?, ":")?;
+    let (minute, second) = text::split(rest, ":")?;
+    let (hour, minute, second) = (text::number(hour)?, text::number(minute)?, text::number(second)?);
     if !(1970..=9999).contains(&year) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }

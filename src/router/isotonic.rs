@@ -43,13 +43,14 @@ impl Isotonic {
 
     /// Drops points whose score is not above the one before.
     pub fn make_distinct(&mut self) {
-        let mut kept: Vec<(f64, f64)> = Vec::with_capacity(self.score.len());
+        let (mut scores, mut ps): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
         for (&score, &p) in self.score.iter().zip(&self.p) {
-            if kept.last().is_none_or(|last| last.0 < score) {
-                kept.push((score, p));
+            if scores.last().is_none_or(|last| *last < score) {
+                scores.push(score);
+                ps.push(p);
             }
         }
-        (self.score, self.p) = kept.into_iter().unzip();
+        (self.score, self.p) = (scores, ps);
     }
 
     /// Constant beyond the first and the last block.

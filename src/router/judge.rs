@@ -2,9 +2,11 @@
 
 use super::artifact::{Calibration, MadeFor};
 use super::drift::{DriftMonitor, Finding};
+use super::feasibility::Feasibility;
+use super::json::Map;
 use super::machine::Event;
 use crate::generate::AnswerSignals;
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 /// Of one local model in one tab.
 pub struct Judge {
@@ -14,24 +16,26 @@ pub struct Judge {
     differs: Option<Vec<&'static str>>,
 }
 
+/// How a calibration fares.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// What the last answer came of that it was not made for (null before the first); see [`Calibration::mismatch`].
+    pub differs: Option<&'a [&'static str]>,
+    /// What raised the alarm that is on.
+    pub drift: Option<&'a Finding>,
+    pub tau: f64,
+    pub feasibility: &'a Feasibility,
+}
+
 impl Judge {
     pub fn new(calibration: Calibration) -> Self {
         let monitor = DriftMonitor::new(calibration.reference.clone());
         Self { calibration, monitor, differs: None }
     }
 
-    pub fn calibration(&self) -> &Calibration {
-        &self.calibration
-    }
-
-    /// See [`Calibration::mismatch`].
-    pub fn differs(&self) -> Option<&[&'static str]> {
-        self.differs.as_deref()
-    }
-
-    /// What raised the alarm that is on.
-    pub fn alarm(&self) -> Option<&Finding> {
-        self.monitor.alarm()
+    pub fn report(&self) -> Report<'_> {
+        let (drift, feasibility) = (self.monitor.alarm(), &self.calibration.feasibility);
+        Report { differs: self.differs.as_deref(), drift, tau: self.calibration.tau(drift.is_some()), feasibility }
     }
 
     pub fn p_ok(&self, signals: &AnswerSignals) -> Option<f64> {
@@ -51,13 +55,13 @@ impl Judge {
 
     /// What the machine measures answers with from now on.
     pub fn event(&self) -> Event {
-        let drift = self.alarm().is_some();
+        let drift = self.monitor.alarm().is_some();
         let calibrated = self.differs.as_ref().is_some_and(Vec::is_empty);
         Event::Calibration { tau: self.calibration.tau(drift), calibrated, drift }
     }
 }
 
 /// The signals among the features of an answer.
-pub fn signals(features: &Map<String, Value>) -> AnswerSignals {
+pub fn signals(features: &Map) -> AnswerSignals {
     AnswerSignals::by_name(|name| features.get(name)?.as_f64())
 }

@@ -2,9 +2,10 @@
 
 use super::breaker::{Admission, Breaker, Health};
 use super::budget::{Bill, Budget, Hold, NanoUsd, Spending};
-use serde_json::{Value, json};
+use super::json::{self, Problem};
+use serde::Serialize;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ledger {
     pub spending: Spending,
     pub breaker: Breaker,
@@ -27,14 +28,16 @@ pub(super) enum Op {
 impl Ledger {
     /// JSON, as it is stored.
     pub fn to_text(&self) -> String {
-        json!({ "spending": self.spending.to_json(), "breaker": self.breaker.to_json() }).to_string()
+        json::to_text(self)
     }
 
     /// None: not what [`to_text`](Self::to_text) writes.
     pub fn from_text(text: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        let spending = Spending::from_json(&value["spending"])?;
-        Some(Self { spending, breaker: Breaker::from_json(&value["breaker"])? })
+        let value = json::parse(text).ok()?;
+        let problem = Problem::default();
+        let spending = Spending::from_json(&value["spending"], &problem);
+        let breaker = Breaker::from_json(&value["breaker"], &problem);
+        problem.or(Self { spending, breaker }).ok()
     }
 
     /// Whether [`reserve`](Self::reserve) is bound to refuse, even if this copy is old: other tabs can have settled

@@ -28,4 +28,5 @@ pub mod reader;
 pub mod record;
 pub mod sealed;
 pub mod sse;
+mod text;
 pub mod veto;

@@ -1,8 +1,10 @@
 //! OpenAI's chat completions as servers really speak them: what one event, or one whole answer, says.
 
 use super::fault::Fault;
+use super::json;
+use super::json::Value;
 use super::record::Tokens;
-use serde_json::Value;
+use super::text::{self, contains};
 
 /// How an answer ended; nothing else counts as an end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,23 +70,24 @@ pub enum Parsed {
 /// Reads a chunk of a stream (`delta`) or a whole answer (`message`). Unknown keys, nulls and objects without choices
 /// are no mistakes.
 pub fn parse(data: &str) -> Parsed {
-    let Ok(value @ Value::Object(_)) = serde_json::from_str(data) else { return Parsed::Malformed };
+    let Ok(value @ Value::Object(_)) = json::parse(data) else { return Parsed::Malformed };
     if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
         return Parsed::Error(error_code(error));
     }
     // Without choices: usage alone, or a server's own kind of ping.
-    let choices = value.get("choices").and_then(Value::as_array);
-    let choice = choices.and_then(|choices| choices.iter().find(|choice| choice["index"].as_u64().unwrap_or(0) == 0));
+    let first = |choice: &&Value| choice["index"].as_u64().unwrap_or(0) == 0;
+    let choice = value["choices"].items().iter().find(first);
     let mut chunk = Chunk { usage: usage(&value["usage"]), ..Chunk::default() };
     if let Some(choice) = choice {
-        let said = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
+        let said = if choice["delta"].as_object().is_some() { &choice["delta"] } else { &choice["message"] };
         chunk.text = text(&said["content"]);
         chunk.reasoning = text(&said["reasoning_content"]);
         if chunk.reasoning.is_empty() {
             chunk.reasoning = text(&said["reasoning"]);
         }
-        let calls = said["tool_calls"].as_array().into_iter().flatten();
-        chunk.tool_calls = calls.enumerate().map(|(i, call)| tool_call(i as u64, call)).collect();
+        for (i, call) in said["tool_calls"].items().iter().enumerate() {
+            chunk.tool_calls.push(tool_call(i as u64, call));
+        }
         chunk.finish = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()).map(finish);
     }
     Parsed::Chunk(chunk)
@@ -131,15 +134,19 @@ fn usage(usage: &Value) -> Option<Tokens> {
 /// The status that an error within a 200 stands for: its number, or what its words mean.
 pub fn error_code(error: &Value) -> Fault {
     let status = |value: &Value| {
-        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+        let number = value.as_u64().or_else(|| text::number(value.as_str()?))?;
         u16::try_from(number).ok().filter(|status| (400..600).contains(status))
     };
     let keys = ["status", "status_code", "code", "type"];
     if let Some(status) = keys.iter().find_map(|key| status(&error[*key])) {
         return Fault::Http(status);
     }
-    let words = keys.iter().filter_map(|key| error[*key].as_str()).collect::<Vec<_>>().join(" ");
-    let says = |word: &str| words.contains(word);
+    let mut words = String::new();
+    for key in keys {
+        words += error[key].as_str().unwrap_or_default();
+        words.push(' ');
+    }
+    let says = |word: &str| contains(&words, word);
     Fault::Http(match () {
         () if says("quota") || says("budget") || says("billing") || says("credit") => 402,
         () if says("rate_limit") => 429,

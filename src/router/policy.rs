@@ -2,10 +2,11 @@
 
 use super::budget::{Budget, Price};
 use super::consent::Destination;
+use super::json::Map;
 use super::privacy::{Privacy, is_provider_key};
+use super::text;
 use crate::{Error, Result};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -34,7 +35,7 @@ pub struct Cloud {
     /// Some servers reject `stream_options`; without it they send no usage, and each answer counts with its whole hold.
     pub no_usage: bool,
     /// Put into each body as it is.
-    pub extra: Map<String, Value>,
+    pub extra: Map,
 }
 
 const DEFAULT_MAX_TOKENS: u64 = 1024;
@@ -135,16 +136,16 @@ impl Endpoint {
     /// Errors: [`Error::BadRequest`] that names what is wrong with the address.
     pub fn new(url: &str, model: &str) -> Result<Self> {
         let bad = |what: &str| Err(Error::BadRequest(["cloud.url is ", url, ": ", what].concat()));
-        let Some((scheme, rest)) = url.split_once("://") else {
+        let Some((scheme, rest)) = text::split(url, "://") else {
             return bad("give the whole address, like https://host/v1/chat/completions");
         };
         let (authority, _) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
-        if authority.contains('@') {
+        if text::contains(authority, "@") {
             return Err(Error::BadRequest(
                 "cloud.url holds a user name or password: take it out, and give a token by auth".into(),
             ));
         }
-        let name = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let name = text::split_last(authority, b':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
         let name = name.map_or(authority, |(name, _)| name);
         if name.is_empty() || authority.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return bad("it names no host");

@@ -2,6 +2,7 @@
 //! (a stream, one JSON object, a web page), and however its bytes are cut.
 
 use super::fault::Fault;
+use super::json;
 use super::openai::{self, Chunk, Finish, Parsed, ToolCall};
 use super::record::Tokens;
 use super::sse::{EventStream, Message};
@@ -159,7 +160,7 @@ impl Reader {
         self.events += 1;
         let data = message.data.trim();
         if message.name == "error" {
-            let value = serde_json::from_str::<serde_json::Value>(data).unwrap_or_default();
+            let value = json::parse(data).unwrap_or_default();
             let error = value.get("error").unwrap_or(&value);
             return self.fail(openai::error_code(error), items);
         }
@@ -226,7 +227,7 @@ impl Reader {
             Parsed::Error(fault) => self.fail(fault, items),
             Parsed::Malformed => {
                 // The beginning of an object, or something else altogether.
-                let cut = serde_json::from_str::<serde_json::Value>(body).is_err_and(|error| error.is_eof());
+                let cut = json::parse(body).is_err_and(|malformed| malformed.cut);
                 self.fail(if cut { Fault::Cut } else { Fault::NotAnAnswer }, items);
             }
         }

@@ -3,11 +3,11 @@
 use super::budget::{NanoUsd, usd};
 use super::consent::Destination;
 use super::fault::Fault;
+use super::json::Map;
 use super::policy::Mode;
 use super::privacy::{Blocked, Redactions};
 use super::veto::Veto;
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -166,7 +166,7 @@ pub struct Record {
     pub blocked_by: Option<Cause>,
     pub checks: Vec<Check>,
     /// The signals of the local answer.
-    pub features: Map<String, Value>,
+    pub features: Map,
     pub p_ok: Option<f64>,
     pub tau: Option<f64>,
     pub calibrated: bool,

@@ -1,6 +1,7 @@
 //! What is wrong with a local answer whatever its confidence.
 
-use serde_json::Value;
+use super::json::{self, Value};
+use super::text::contains;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Veto {
@@ -54,18 +55,19 @@ fn repeats<T: PartialEq>(items: &[T], longest: usize, least: usize) -> bool {
 
 /// An object with what the schema requires at its top.
 fn is_json(text: &str, schema: &Value) -> bool {
-    let Ok(Value::Object(object)) = serde_json::from_str(text) else {
+    let parsed = json::parse(text);
+    let Ok(Value::Object(object)) = &parsed else {
         // A schema may ask for something else than an object.
-        return schema["type"].as_str().is_some_and(|kind| kind != "object")
-            && serde_json::from_str::<Value>(text).is_ok();
+        return schema["type"].as_str().is_some_and(|kind| kind != "object") && parsed.is_ok();
     };
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    required.into_iter().all(|key| object.contains_key(key))
+    required.into_iter().all(|key| object.get(key).is_some())
 }
 
 /// English, as small models put it.
 fn refuses(text: &str) -> bool {
-    let start: String = text.trim_start().chars().take(120).collect::<String>().to_ascii_lowercase().replace('’', "'");
+    let plain = |c: char| if c == '’' { '\'' } else { c.to_ascii_lowercase() };
+    let start: String = text.trim_start().chars().take(120).map(plain).collect();
     let beginnings = [
         "i'm sorry, but i",
         "i am sorry, but i",
@@ -87,13 +89,18 @@ fn refuses(text: &str) -> bool {
     let means =
         ["can't", "cannot", "unable", "not able", "don't have", "do not have", "won't", "don't know", "do not know"];
     let eager = ["i cannot wait", "i can't wait"].iter().any(|words| start.starts_with(words));
-    !eager && beginnings.iter().any(|words| start.starts_with(words)) && means.iter().any(|words| start.contains(words))
+    !eager
+        && beginnings.iter().any(|words| start.starts_with(words))
+        && means.iter().any(|words| contains(&start, words))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    fn format(json: &str) -> Value {
+        json::parse(json).unwrap()
+    }
 
     #[test]
     fn answers_that_are_none() {
@@ -104,15 +111,13 @@ mod tests {
         assert_eq!(veto(&"很好".repeat(30), false, &none), Some(Veto::Loop));
         assert_eq!(veto("I’m sorry, but I can’t help with that.", false, &none), Some(Veto::Refusal));
         assert_eq!(veto("I am sorry, I do not know. I am best at stories.", false, &none), Some(Veto::Refusal));
-        let object = json!({ "type": "json_object" });
+        let object = format(r#"{ "type": "json_object" }"#);
         assert_eq!(veto("Sure! {\"a\": 1}", false, &object), Some(Veto::NotJson));
-        let schema = json!({ "type": "json_schema", "json_schema": { "schema": { "required": ["a", "b"] } } });
+        let schema = format(r#"{ "type": "json_schema", "json_schema": { "schema": { "required": ["a", "b"] } } }"#);
         assert_eq!(veto("{\"a\": 1}", false, &schema), Some(Veto::NotJson));
         assert_eq!(veto("{\"a\": 1, \"b\": 2}", false, &schema), None);
-        assert_eq!(
-            veto("[1]", false, &json!({ "type": "json_schema", "json_schema": { "schema": { "type": "array" } } })),
-            None
-        );
+        let array = format(r#"{ "type": "json_schema", "json_schema": { "schema": { "type": "array" } } }"#);
+        assert_eq!(veto("[1]", false, &array), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::observer::End;
 use super::scripts::{TOKENS, answers, delta, healthy};
-use super::world::{Engine, Net, Random, Script, URL, World, config, engine, request};
+use super::world::{Engine, Net, Random, Script, URL, World, config, core, engine, request};
 use kinglet::ErrorCode;
 use kinglet::router::budget::{Budget, Spending};
 use kinglet::router::consent::{Consent, Decision, Destination, Grants};
@@ -90,7 +90,7 @@ fn structural_vetoes_want_the_cloud_in_prefer_local_too() {
     );
     let call = |weak: bool| {
         move |end: &mut LocalEnd| {
-            end.tool_calls = vec![json!({ "function": { "name": "f", "arguments": "{}" } })];
+            end.tool_calls = vec![core(&json!({ "function": { "name": "f", "arguments": "{}" } }))];
             end.weak_tool_call = weak;
         }
     };
@@ -168,7 +168,8 @@ fn consent_is_for_what_was_shown() {
     assert!(world.sent.iter().all(|(_, _, body)| *body == world.previews[0].body));
     // A word for one body seals no other.
     let endpoint = Endpoint::new(URL, "large").unwrap();
-    let body = |text: &str| scan(endpoint.destination().clone(), json!({ "text": text }), &Privacy::default()).unwrap();
+    let body =
+        |text: &str| scan(endpoint.destination().clone(), core(&json!({ "text": text })), &Privacy::default()).unwrap();
     let hold = || Spending::default().reserve(0, &Budget::default(), "id", 1, 1).unwrap();
     let once = Grants::default().decide(&body("shown"), Decision::Once).unwrap();
     assert!(SealedRequest::seal(&endpoint, &once, &body("shown"), hold()).is_some());
@@ -323,7 +324,7 @@ fn configurations_that_cannot_be_honoured_are_refused() {
     let refusal = |cloud: Value, rest: Value| {
         let mut all = json!({ "cloud": cloud });
         all.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
-        let error = Config::from_json(&all).and_then(Machine::new).err().expect("it was accepted");
+        let error = Config::from_json(&core(&all)).and_then(Machine::new).err().expect("it was accepted");
         assert_eq!(error.code(), ErrorCode::BadRequest);
         error.to_string()
     };
@@ -347,7 +348,7 @@ fn configurations_that_cannot_be_honoured_are_refused() {
         "http://[::1]:1/x",
         "https://x.example",
     ] {
-        assert!(Config::from_json(&json!({ "cloud": cloud(url) })).and_then(Machine::new).is_ok(), "{url}");
+        assert!(Config::from_json(&core(&json!({ "cloud": cloud(url) }))).and_then(Machine::new).is_ok(), "{url}");
     }
     assert!(check_token("sk-proj-abcdefghij1234567890").unwrap_err().to_string().contains("proxy"));
     assert!(check_token("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln").is_ok(), "a short-lived token");

@@ -3,7 +3,7 @@
 use super::observer::End;
 use super::runner::runner;
 use super::scripts::{answers, healthy};
-use super::world::{Net, Random, Script, World, config, engine, request};
+use super::world::{Net, Random, Script, World, config, core, engine, request};
 use kinglet::router::consent::{Decision, Destination};
 use kinglet::router::machine::{Event, Request};
 use kinglet::router::policy::Config;
@@ -83,7 +83,7 @@ fn what_is_none_stays() {
 fn redact(text: &str, terms: &[&str]) -> kinglet::router::privacy::CleanScan {
     let destination = Destination { host: "h".into(), model: "m".into() };
     let privacy = Privacy { terms: terms.iter().map(|term| term.to_string()).collect(), ..Privacy::default() };
-    scan(destination, Value::String(text.into()), &privacy).unwrap()
+    scan(destination, text.into(), &privacy).unwrap()
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn settings_that_cannot_be_read_are_errors() {
         (json!({ "granted": [{ "host": "cloud.example", "model": "m", "until": 1 }] }), "granted"),
         (json!([]), "an object"),
     ] {
-        let error = Config::from_json(&settings).expect_err("it was accepted").to_string();
+        let error = Config::from_json(&core(&settings)).expect_err("it was accepted").to_string();
         assert!(error.contains(name), "{name}: {error}");
     }
     let all = json!({
@@ -169,9 +169,9 @@ fn settings_that_cannot_be_read_are_errors() {
         "privacy": { "pii": "redact", "context": "all", "terms": ["Heron"] }, "budget": { "periodMs": 1 },
         "net": { "firstMs": 1, "consentMs": 2 }, "granted": [{ "host": "cloud.example", "model": "m" }], "neverAsk": true,
     });
-    let config = Config::from_json(&all).unwrap();
+    let config = Config::from_json(&core(&all)).unwrap();
     assert_eq!((config.privacy.terms, config.granted.len(), config.net.consent_ms), (vec!["Heron".into()], 1, 2));
-    let error = Request::from_json(&json!({ "messages": [], "privat": true })).unwrap_err().to_string();
+    let error = Request::from_json(&core(&json!({ "messages": [], "privat": true }))).unwrap_err().to_string();
     assert!(error.contains("privat is"), "{error}");
 }
 
@@ -226,7 +226,7 @@ fn whatever_is_hidden_comes_back() {
             let text: String = choice.into_iter().map(|i| pieces[i]).collect();
             let destination = Destination { host: "h".into(), model: "m".into() };
             let privacy = Privacy { terms: vec!["ü🗼".into(), "co".into()], ..Privacy::default() };
-            if let Ok(scan) = scan(destination, Value::String(text.clone()), &privacy) {
+            if let Ok(scan) = scan(destination, text.clone().into(), &privacy) {
                 let sent: String = serde_json::from_str(scan.body()).unwrap();
                 prop_assert_eq!(scan.vault().restore(&sent), text);
                 prop_assert!(!sent.contains("x@y.de") && !sent.contains("ü🗼"), "{}", sent);
@@ -257,7 +257,7 @@ fn hostile_texts_take_no_long_time() {
         let text = piece.repeat(200_000 / piece.len());
         let started = std::time::Instant::now();
         let destination = Destination { host: "h".into(), model: "m".into() };
-        let _ = scan(destination, Value::String(text), &Privacy::default());
+        let _ = scan(destination, text.into(), &Privacy::default());
         assert!(started.elapsed().as_secs() < 10, "{piece}: {:?}", started.elapsed());
     }
 }

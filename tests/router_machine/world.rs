@@ -58,6 +58,11 @@ pub struct Engine {
     pub end: Option<LocalEnd>,
 }
 
+/// As the shell hands it over.
+pub fn core(value: &Value) -> kinglet::router::json::Value {
+    kinglet::router::json::parse(&value.to_string()).unwrap()
+}
+
 pub fn config(extra: Value) -> Config {
     let mut all = json!({
         "tab": "t", "seed": 7,
@@ -66,7 +71,7 @@ pub fn config(extra: Value) -> Config {
     for (key, value) in extra.as_object().unwrap() {
         all[key] = value.clone();
     }
-    Config::from_json(&all).unwrap()
+    Config::from_json(&core(&all)).unwrap()
 }
 
 pub fn request(extra: Value) -> Request {
@@ -75,7 +80,7 @@ pub fn request(extra: Value) -> Request {
     for (key, value) in extra.as_object().unwrap() {
         all[key] = value.clone();
     }
-    Request::from_json(&all).unwrap()
+    Request::from_json(&core(&all)).unwrap()
 }
 
 /// A tab and an ask.

@@ -15,7 +15,7 @@ usage: cargo xtask COMMAND
 
   setup                 checks for, and installs, what the other commands need
   pack [--wasm [NAME]]  the npm package (pkg/) and the site (www/dist); --wasm: only the wasm binaries, or one
-  size                  what one page loads before the model, in brotli bytes; fails above the gate
+  size                  what one page loads before the model, and for the router; fails above the gates
   serve [--port N]      serves www/dist as it is
   demo [--port N]       builds everything and serves the demo page
   demo --headless TEXT  asks the demo page in headless Chromium and streams the answer

@@ -15,9 +15,10 @@ pub struct Binary {
     pub feature: &'static str,
     pub profile: &'static str,
     pub flags: &'static str,
-    /// With a standard library of its own, for memory that threads share. Rust's stable compiler builds one only when it is
-    /// told to take unstable options; it is the same compiler that builds the other binaries, with kernels in the same order.
-    pub std: bool,
+    /// Cargo's options for a standard library of its own; empty: the one that comes with Rust. Rust's stable compiler builds one
+    /// only when it is told to take unstable options; it is the same compiler that builds the other binaries, with kernels in the
+    /// same order.
+    pub std: &'static [&'static str],
 }
 
 /// The engine, for each level of a CPU. Without loop strength reduction the offsets of loads stay in the loads: prefill gains
@@ -28,14 +29,14 @@ pub const LEVELS: [Binary; 3] = [
         feature: "web",
         profile: "web",
         flags: "-C target-feature=+simd128 -C llvm-args=-disable-lsr",
-        std: false,
+        std: &[],
     },
     Binary {
         name: "relaxed",
         feature: "web",
         profile: "web",
         flags: "-C target-feature=+simd128,+relaxed-simd -C llvm-args=-disable-lsr",
-        std: false,
+        std: &[],
     },
     // The memory is the page's, up to what wasm32 can address; what is exported is what wasm-bindgen needs to give a thread
     // its stack and its thread-local storage.
@@ -47,21 +48,29 @@ pub const LEVELS: [Binary; 3] = [
                 -C link-arg=--shared-memory -C link-arg=--import-memory -C link-arg=--max-memory=4294967296 \
                 -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size -C link-arg=--export=__tls_align \
                 -C link-arg=--export=__tls_base -C link-arg=--export=__heap_base",
-        std: true,
+        // For memory that threads share.
+        std: &["-Z", "build-std=std,panic_abort"],
     },
 ];
 
-/// Only pages that route load it.
+/// Only pages that route load it. A panic is a trap without a message, which neither std nor the router then has to make.
 pub const ROUTER: Binary = Binary {
     name: "router",
     feature: "router-web",
     profile: "router",
-    flags: "-C target-feature=+simd128",
-    std: false,
+    flags: "-C target-feature=+simd128 -Z unstable-options -C panic=immediate-abort -Z location-detail=none \
+            -Z fmt-debug=none -C llvm-args=-inline-threshold=10",
+    std: &["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"],
 };
 
 /// Only the first request that wants its answer in a form loads it.
-pub const GRAMMAR: Binary = Binary { name: "grammar", feature: "grammar-web", ..ROUTER };
+pub const GRAMMAR: Binary = Binary {
+    name: "grammar",
+    feature: "grammar-web",
+    profile: "router",
+    flags: "-C target-feature=+simd128",
+    std: &[],
+};
 
 pub fn everything() -> Result<()> {
     wasm_only(None)?;
@@ -132,8 +141,8 @@ pub fn web_cargo(subcommand: &str, binary: &Binary) -> std::process::Command {
     cargo.args([subcommand, "--no-default-features", "--features", binary.feature, "--lib"]);
     cargo.args(["--target", "wasm32-unknown-unknown"]);
     cargo.env("RUSTFLAGS", binary.flags).env_remove("CARGO_ENCODED_RUSTFLAGS");
-    if binary.std {
-        cargo.args(["-Z", "build-std=std,panic_abort"]).env("RUSTC_BOOTSTRAP", "1");
+    if !binary.std.is_empty() {
+        cargo.args(binary.std).env("RUSTC_BOOTSTRAP", "1");
     }
     cargo
 }

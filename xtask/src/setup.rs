@@ -47,7 +47,7 @@ pub fn wasm_target() -> Result<()> {
     Ok(())
 }
 
-/// The standard library's source, which the binary with threads is built with.
+/// The standard library's source, for the binaries that are built with one of their own.
 pub fn rust_source() -> Result<()> {
     let sysroot = output("rustc", &["--print", "sysroot"]).context("rustc is missing")?;
     if !Path::new(&sysroot).join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file() {

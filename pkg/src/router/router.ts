@@ -79,11 +79,11 @@ class LocalFirst implements Router {
 
   explain(request: AskRequest | string): Explanation {
     const explained = guarded(() => this.core.explain(Date.now(), this.#toCore(whole(request))));
-    return { ...(JSON.parse(explained) as Explanation), calibration: JSON.parse(this.core.calibration()) };
+    return { ...(JSON.parse(explained) as Explanation), calibration: this.core.status().calibration };
   }
 
   stats(): RouterStats {
-    const [spent = 0, unsure = 0] = this.core.spent();
+    const { spent, unsure } = this.core.status();
     return this.#totals.get(spent, unsure);
   }
 

@@ -126,9 +126,9 @@ export class Shell {
     try {
       await runLocal(this.local!, request, local.signal, {
         token: (text) => this.step((now) => this.core.local_token(now, id, text)),
-        check: (tokens, signals) => this.step((now) => this.core.local_check(now, id, tokens, JSON.stringify(signals))),
+        check: (tokens, signals) => this.step((now) => this.core.local_check(now, id, tokens, signals)),
         done: (end, madeFor) => {
-          this.step((now) => this.core.local_done(now, id, JSON.stringify(end), madeFor && JSON.stringify(madeFor)));
+          this.step((now) => this.core.local_done(now, id, end, madeFor));
           this.#watch();
         },
       });
@@ -142,7 +142,7 @@ export class Shell {
 
   /** Says aloud what has become of the calibration's promise. */
   #watch(): void {
-    const state = JSON.parse(this.core.calibration()) as { differs: string[] | null; drift: object | null } | null;
+    const state = this.core.status().calibration;
     if (!state) return;
     const differs = state.differs ?? [];
     if (differs.length > 0 && differs.join() !== this.#mismatch) this.events.notice({ type: "not-calibrated", differs });

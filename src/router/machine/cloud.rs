@@ -3,6 +3,7 @@
 use super::super::breaker::Health;
 use super::super::budget::{Bill, Hold};
 use super::super::fault::{Fault, Remedy, retry_after};
+use super::super::json;
 use super::super::ledger::{Op, Refusal};
 use super::super::reader::{Item, Reader};
 use super::super::record::{Attempt, Cause, Source, Tokens};
@@ -32,7 +33,8 @@ impl Machine {
             return;
         }
         let amount = ask.cloud.scan.as_ref().map_or(0, |scan| self.most_cost(scan, &ask.request));
-        let (owner, id) = (self.owner(ask.id), format!("{}:{}", self.owner(ask.id), ask.cloud.attempt + 1));
+        let (owner, id) = (self.owner(ask.id), ask.cloud.attempt + 1);
+        let id = [&owner, ":", &json::to_text(&id)].concat();
         let lease = self.lease();
         match self.ledger.reserve(now, &self.config.budget, &owner, &id, amount, lease) {
             Ok((hold, probe)) => {
@@ -151,9 +153,12 @@ impl Machine {
 
         let text = std::mem::take(&mut ask.cloud.text);
         let Some(reader) = ask.cloud.reader.take() else { return };
-        let vault = ask.cloud.scan.as_ref().map(|scan| scan.vault().clone()).unwrap_or_default();
-        let mut tool_calls = reader.tool_calls;
-        tool_calls.iter_mut().for_each(|call| call.arguments = vault.restore(&call.arguments));
+        let scan = ask.cloud.scan.take();
+        let restore = |text: &str| scan.as_ref().map_or_else(|| text.to_string(), |scan| scan.vault().restore(text));
+        let mut tool_calls = Vec::new();
+        for call in &reader.tool_calls {
+            tool_calls.push(tool_call(call, restore(&call.arguments)));
+        }
         let usage = reader.usage;
         let bill = self.bill(usage);
         let before = ask.record.cost;
@@ -168,8 +173,8 @@ impl Machine {
             text,
             source: Source::Cloud,
             finish: reader.finish.unwrap_or_default().name(),
-            tool_calls: tool_calls.iter().map(tool_call).collect(),
-            reasoning: vault.restore(&reader.reasoning),
+            tool_calls,
+            reasoning: restore(&reader.reasoning),
             confidence: self.confidence(ask),
             degraded: None,
             usage: usage.unwrap_or_default(),
@@ -293,7 +298,9 @@ impl Machine {
             let bill = self.bill(usage);
             self.end_attempt(now, ask, "aborted".into(), bill, true);
         }
-        self.ops.retain(|op| *op != Op::Reserve { ask: ask.id });
+        if let Some(at) = self.ops.iter().position(|op| *op == Op::Reserve { ask: ask.id }) {
+            self.ops.remove(at);
+        }
         self.report(ask, Health::Unknown);
         ask.cloud.state = CloudState::Unwanted;
         ask.cloud.deadline = None;

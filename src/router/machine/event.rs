@@ -1,13 +1,13 @@
 //! What the machine is told and what it asks for.
 
 use super::super::consent::{Decision, Destination};
+use super::super::json::{Map, Value};
 use super::super::openai::{Finish, ToolCall};
 use super::super::policy::Mode;
 use super::super::privacy::Redactions;
 use super::super::record::{Cause, Reason, Record, Source, Tokens};
 use super::super::sealed::SealedRequest;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 /// Chosen by the shell, never used twice.
 pub type AskId = u64;
@@ -17,7 +17,7 @@ pub type AskId = u64;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     pub messages: Vec<Value>,
-    pub params: Map<String, Value>,
+    pub params: Map,
     /// Default: the router's.
     pub mode: Option<Mode>,
     pub hold: Option<bool>,
@@ -41,7 +41,7 @@ pub struct LocalEnd {
     pub p_ok: Option<f64>,
     pub weak_tool_call: bool,
     /// The signals behind `p_ok`, for the record: numbers by name.
-    pub features: Map<String, Value>,
+    pub features: Map,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
 }
@@ -257,10 +257,11 @@ pub struct Degraded {
     pub advice: &'static str,
 }
 
-/// A tool call in OpenAI's shape.
-pub(super) fn tool_call(call: &ToolCall) -> Value {
-    let function = serde_json::json!({ "name": call.name, "arguments": call.arguments });
-    serde_json::json!({ "id": call.id, "type": "function", "function": function })
+/// A tool call in OpenAI's shape, with `arguments` of its own.
+pub(super) fn tool_call(call: &ToolCall, arguments: String) -> Value {
+    let text = |text: &str| text.into();
+    let function = Value::object(&[("name", text(&call.name)), ("arguments", arguments.into())]);
+    Value::object(&[("id", text(&call.id)), ("type", text("function")), ("function", function)])
 }
 
 /// What [`Machine::explain`](super::Machine::explain) says; nothing is sent for it.

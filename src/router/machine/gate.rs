@@ -1,6 +1,7 @@
 //! What stands between a question and the cloud: mode, labels, network, breaker, budget, secrets, consent.
 
 use super::super::budget::{NanoUsd, Price, usd};
+use super::super::json::{Map, Value};
 use super::super::ledger::Refusal;
 use super::super::policy::Mode;
 use super::super::privacy::{self, CleanScan};
@@ -9,7 +10,6 @@ use super::Machine;
 use super::ask::{Ask, CloudState};
 use super::event::{Action, Explanation, Preview, Request};
 use crate::router::consent::Decision;
-use serde_json::{Map, Value, json};
 
 /// Parameters that other servers know; what only our engine knows stays here.
 const PASSED_ON: [&str; 9] = [
@@ -99,24 +99,29 @@ impl Machine {
 
     fn compose(&self, messages: Vec<Value>, request: &Request) -> Value {
         let Some(cloud) = &self.config.cloud else { return Value::Null };
-        let mut body = Map::new();
-        body.insert("model".into(), cloud.model.clone().into());
-        body.insert("messages".into(), messages.into());
-        body.insert("stream".into(), true.into());
+        let mut body: Vec<(String, Value)> = Vec::new();
+        let mut put = |name: &str, value: Value| body.push((name.to_string(), value));
+        put("model", cloud.model.as_str().into());
+        put("messages", messages.into());
+        put("stream", true.into());
         if !cloud.no_usage {
-            body.insert("stream_options".into(), json!({ "include_usage": true }));
+            put("stream_options", Value::object(&[("include_usage", true.into())]));
         }
         for name in PASSED_ON {
             if let Some(value) = request.params.get(name).filter(|value| !value.is_null()) {
-                body.insert(name.into(), value.clone());
+                put(name, value.clone());
             }
         }
-        body.extend(cloud.extra.clone());
-        // The budget counts on it: nothing above overrides it.
-        body.retain(|name, _| name != "max_tokens" && name != "max_completion_tokens" && name != "n");
-        let name = cloud.limit_name.clone().unwrap_or_else(|| "max_tokens".into());
-        body.insert(name, self.limit(request).into());
-        body.into()
+        for (name, value) in &cloud.extra.0 {
+            // What is set here stands above; and the budget counts on the limit: nothing overrides it.
+            body.retain(|(known, _)| known != name);
+            body.push((name.clone(), value.clone()));
+        }
+        body.retain(|(name, _)| name != "max_tokens" && name != "max_completion_tokens" && name != "n");
+        let name = cloud.limit_name.as_deref().unwrap_or("max_tokens");
+        body.retain(|(known, _)| known != name);
+        body.push((name.to_string(), self.limit(request).into()));
+        Map(body).into()
     }
 
     fn limit(&self, request: &Request) -> u64 {
@@ -127,7 +132,7 @@ impl Machine {
     /// With the longest answer. A token has at least one byte, and JSON adds more bytes than a template adds tokens.
     pub(super) fn most_cost(&self, scan: &CleanScan, request: &Request) -> NanoUsd {
         let Some(price) = self.price() else { return 0 };
-        let parts = request.messages.iter().filter_map(|message| message["content"].as_array()).flatten();
+        let parts = request.messages.iter().flat_map(|message| message["content"].items());
         let media = parts.filter(|part| part["type"] != "text").count() as u64;
         price.cost(scan.body().len() as u64 + media * MEDIA_TOKENS, self.limit(request))
     }

@@ -1,5 +1,6 @@
 //! The local side: what the engine writes, whether it is good enough, and how an ask ends.
 
+use super::super::json::Value;
 use super::super::openai::Finish;
 use super::super::policy::Mode;
 use super::super::record::{Cause, Check, Reason, Record, Source, Tokens};
@@ -7,7 +8,6 @@ use super::super::veto::{Veto, veto};
 use super::ask::{Ask, CloudState, LocalState};
 use super::event::{Action, Answer, Confidence, Degraded, LocalEnd, Shown};
 use super::{Machine, show};
-use serde_json::Value;
 
 impl Machine {
     /// Stage 1: who begins.
@@ -93,8 +93,9 @@ impl Machine {
         let end = &ask.local.end;
         let params = &ask.request.params;
         // Whoever sets a limit expects a cut.
-        let limited =
-            ["max_tokens", "max_completion_tokens"].iter().any(|key| params.get(*key).is_some_and(Value::is_u64));
+        let limited = ["max_tokens", "max_completion_tokens"]
+            .iter()
+            .any(|key| params.get(*key).is_some_and(|limit| limit.as_u64().is_some()));
         let cut = end.finish == Finish::Length && !limited;
         let structural = if end.tool_calls.is_empty() {
             veto(&ask.local.text, cut, params.get("response_format").unwrap_or(&Value::Null))
@@ -172,7 +173,7 @@ impl Machine {
     pub(super) fn finish(&mut self, now: u64, ask: &mut Ask, mut answer: Answer) {
         ask.record.source = Some(answer.source);
         self.close_record(now, ask);
-        answer.record = ask.record.clone();
+        answer.record = std::mem::take(&mut ask.record);
         show(&mut self.out, ask.id, Shown::Final { answer: Box::new(answer) });
         ask.over = true;
     }
@@ -186,9 +187,10 @@ impl Machine {
             (_, Mode::OnlyCloud) => "the mode is only-cloud",
             _ => "there is no local model for it",
         };
-        let message = format!("no answer: {local}, and the cloud was not asked or did not answer: {}", cause.advice());
+        let message =
+            ["no answer: ", local, ", and the cloud was not asked or did not answer: ", cause.advice()].concat();
         self.close_record(now, ask);
-        let record = Box::new(ask.record.clone());
+        let record = Box::new(std::mem::take(&mut ask.record));
         show(&mut self.out, ask.id, Shown::Failed { blocked_by: cause, message, record });
         ask.over = true;
     }
@@ -199,7 +201,8 @@ impl Machine {
         }
         self.leave_cloud(now, ask);
         self.close_record(now, ask);
-        show(&mut self.out, ask.id, Shown::Aborted { record: Box::new(ask.record.clone()) });
+        let record = Box::new(std::mem::take(&mut ask.record));
+        show(&mut self.out, ask.id, Shown::Aborted { record });
         ask.over = true;
     }
 

@@ -29,6 +29,7 @@ mod local;
 pub use event::{Action, Answer, AskId, Confidence, Degraded, Event, Explanation, LocalEnd, Preview, Request, Shown};
 
 use super::consent::Grants;
+use super::json;
 use super::ledger::{Ledger, Op};
 use super::policy::{Config, Endpoint};
 use super::record::Cause;
@@ -36,7 +37,6 @@ use crate::Result;
 use crate::generate::sampler::SplitMix64;
 use ask::{Ask, CloudState};
 use cloud::Head;
-use std::collections::VecDeque;
 
 /// Added to the longest request, so that a hold outlives it.
 const LEASE_SLACK_MS: u64 = 60_000;
@@ -57,7 +57,7 @@ pub struct Machine {
     /// As it was when the lock was last held; what decides is read under the lock.
     ledger: Ledger,
     /// What waits for the lock.
-    ops: VecDeque<Op>,
+    ops: Vec<Op>,
     /// The lock was asked for.
     locking: bool,
     online: bool,
@@ -82,7 +82,7 @@ impl Machine {
             grants: Grants::new(config.granted.iter().cloned()),
             asks: Vec::new(),
             ledger: Ledger::default(),
-            ops: VecDeque::new(),
+            ops: Vec::new(),
             locking: false,
             online: true,
             auth_closed: false,
@@ -157,13 +157,21 @@ impl Machine {
     }
 
     fn with(&mut self, id: AskId, act: impl FnOnce(&mut Self, &mut Ask)) {
-        if let Some(at) = self.asks.iter().position(|ask| ask.id == id) {
-            let mut ask = self.asks.remove(at);
+        if let Some((at, mut ask)) = self.take(id) {
             act(self, &mut ask);
-            if !ask.over {
-                // Where it was: first come, first served when the clock strikes.
-                self.asks.insert(at.min(self.asks.len()), ask);
-            }
+            self.put_back(at, ask);
+        }
+    }
+
+    fn take(&mut self, id: AskId) -> Option<(usize, Ask)> {
+        let at = self.asks.iter().position(|ask| ask.id == id)?;
+        Some((at, self.asks.remove(at)))
+    }
+
+    /// Where it was: first come, first served when the clock strikes.
+    fn put_back(&mut self, at: usize, ask: Ask) {
+        if !ask.over {
+            self.asks.insert(at.min(self.asks.len()), ask);
         }
     }
 
@@ -175,11 +183,16 @@ impl Machine {
         });
     }
 
+    /// Of all questions, and when they want to be looked at.
+    fn ids(&self) -> Vec<(AskId, Option<u64>)> {
+        self.asks.iter().map(|ask| (ask.id, due(ask))).collect()
+    }
+
     fn tick(&mut self, now: u64) {
-        let due: Vec<AskId> =
-            self.asks.iter().filter(|ask| due(ask).is_some_and(|at| at <= now)).map(|ask| ask.id).collect();
-        for id in due {
-            self.with(id, |machine, ask| machine.expired(now, ask));
+        for (id, due) in self.ids() {
+            if due.is_some_and(|at| at <= now) {
+                self.with(id, |machine, ask| machine.expired(now, ask));
+            }
         }
     }
 
@@ -188,7 +201,7 @@ impl Machine {
         if online {
             return;
         }
-        for id in self.asks.iter().map(|ask| ask.id).collect::<Vec<_>>() {
+        for (id, _) in self.ids() {
             self.with(id, |machine, ask| {
                 // What is on the wire may still come through.
                 if ask.cloud_is_coming() && ask.cloud.state != CloudState::Sending {
@@ -209,9 +222,9 @@ impl Machine {
         }
         self.locking = true;
         // What is known of money and of the server comes before those that ask for it.
-        let next = |ops: &VecDeque<Op>| ops.iter().position(|op| !matches!(op, Op::Reserve { .. })).unwrap_or(0);
-        while let Some(op) = self.ops.remove(next(&self.ops)) {
-            match op {
+        while !self.ops.is_empty() {
+            let next = self.ops.iter().position(|op| !matches!(op, Op::Reserve { .. })).unwrap_or(0);
+            match self.ops.remove(next) {
                 Op::Reserve { ask } => self.with(ask, |machine, ask| machine.reserved(now, ask)),
                 Op::Settle { hold, bill } => self.ledger.spending.settle(&hold, bill),
                 Op::Report { owner, health } => self.ledger.breaker.report(now, &owner, health),
@@ -224,7 +237,7 @@ impl Machine {
 
     /// Queues a change of the ledger.
     fn post(&mut self, op: Op) {
-        self.ops.push_back(op);
+        self.ops.push(op);
         if !self.locking {
             self.locking = true;
             self.out.push(Action::LockLedger);
@@ -233,7 +246,7 @@ impl Machine {
 
     /// Of the breaker's leave and of holds.
     fn owner(&self, ask: AskId) -> String {
-        format!("{}:{ask}", self.config.tab)
+        [&self.config.tab, ":", &json::to_text(&ask)].concat()
     }
 
     fn lease(&self) -> u64 {

@@ -1,6 +1,8 @@
 //! Secrets and personal data that have a pattern. Names and addresses have none.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use crate::router::text::{self, contains, places};
+
+use super::address;
 use std::ops::Range;
 
 /// What a text may hide; the first ones win where two overlap.
@@ -68,7 +70,7 @@ pub fn find(text: &str, terms: &[String]) -> Vec<Found> {
     let mut found = Vec::new();
     secrets(text, &mut found);
     for term in terms.iter().filter(|term| !term.is_empty()) {
-        found.extend(text.match_indices(term.as_str()).map(|(at, _)| (at..at + term.len(), Kind::Term)));
+        found.extend(places(text, term).into_iter().map(|at| (at..at + term.len(), Kind::Term)));
     }
     emails(text, &mut found);
     hexadecimal(text, &mut found);
@@ -114,15 +116,25 @@ fn starts_word(bytes: &[u8], at: usize) -> bool {
     at == 0 || !(bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_')
 }
 
+/// Where words begin with `prefix`.
+fn words(text: &str, prefix: &str) -> Vec<usize> {
+    let mut places = places(text, prefix);
+    places.retain(|at| starts_word(text.as_bytes(), *at));
+    places
+}
+
 fn secrets(text: &str, found: &mut Vec<Found>) {
     let bytes = text.as_bytes();
-    let key = |at: &usize| text[*at..].split('\n').next().is_some_and(|line| line.contains("PRIVATE KEY"));
+    let key = |at: &usize| {
+        let line = run(bytes, *at, |byte| byte != b'\n');
+        text.get(*at..at + line).is_some_and(|line| contains(line, "PRIVATE KEY"))
+    };
     // One is enough to block, and the search for its end is long.
-    if let Some(at) = text.match_indices("-----BEGIN ").map(|(at, _)| at).find(key) {
-        let end = text[at..].find("-----END ").map_or(text.len(), |end| at + end);
+    if let Some(at) = places(text, "-----BEGIN ").into_iter().find(key) {
+        let end = text::find(text, "-----END ", at).unwrap_or(text.len());
         found.push((at..end, Kind::Secret));
     }
-    for (at, _) in text.match_indices("eyJ").filter(|(at, _)| starts_word(bytes, *at)) {
+    for at in words(text, "eyJ") {
         let head = run(bytes, at, is_token);
         let dot = |at: usize| bytes.get(at) == Some(&b'.');
         if head >= 10 && dot(at + head) {
@@ -133,14 +145,17 @@ fn secrets(text: &str, found: &mut Vec<Found>) {
             }
         }
     }
-    for (at, _) in text.match_indices("://") {
+    for at in places(text, "://") {
         // user:password@host
         let rest = at + 3;
-        let authority = run(bytes, rest, |byte| !byte.is_ascii_whitespace() && !b"/?#\"'<>".contains(&byte));
-        if let Some(sign) = text.get(rest..rest + authority).and_then(|authority| authority.rfind('@'))
-            && text[rest..rest + sign].contains(':')
+        let authority = run(bytes, rest, |byte| {
+            !matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0xc | b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>')
+        });
+        if let Some((user, _)) =
+            text.get(rest..rest + authority).and_then(|authority| text::split_last(authority, b'@'))
+            && contains(user, ":")
         {
-            found.push((at..rest + sign, Kind::Secret));
+            found.push((at..rest + user.len(), Kind::Secret));
         }
     }
     prefixed(text, found);
@@ -149,14 +164,14 @@ fn secrets(text: &str, found: &mut Vec<Found>) {
 fn prefixed(text: &str, found: &mut Vec<Found>) {
     let bytes = text.as_bytes();
     for prefix in ["AKIA", "ASIA"] {
-        for (at, _) in text.match_indices(prefix).filter(|(at, _)| starts_word(bytes, *at)) {
+        for at in words(text, prefix) {
             if run(bytes, at + 4, |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) >= 16 {
                 found.push((at..at + 20, Kind::Secret));
             }
         }
     }
     for (prefix, least) in TOKENS {
-        for (at, _) in text.match_indices(prefix).filter(|(at, _)| starts_word(bytes, *at)) {
+        for at in words(text, prefix) {
             let rest = at + prefix.len();
             let length = run(&bytes[..bytes.len().min(rest + LONGEST_TOKEN)], rest, is_token);
             // Words with hyphens have no digits; keys do.
@@ -174,18 +189,19 @@ fn is_letter(c: char) -> bool {
 }
 
 fn emails(text: &str, found: &mut Vec<Found>) {
-    for (at, _) in text.match_indices('@') {
-        let local = |c: char| is_letter(c) || c.is_ascii_digit() || "._%+-'".contains(c);
-        let before: usize = text[..at].chars().rev().take_while(|c| local(*c)).map(char::len_utf8).sum();
+    for at in places(text, "@") {
+        let local = |c: char| is_letter(c) || c.is_ascii_digit() || matches!(c, '.' | '_' | '%' | '+' | '-' | '\'');
+        let before = at - text[..at].trim_end_matches(local).len();
         let domain = |c: char| is_letter(c) || c.is_ascii_digit() || c == '.' || c == '-';
-        let after: usize = text[at + 1..].chars().take_while(|c| domain(*c)).map(char::len_utf8).sum();
-        let mut host = text[at + 1..at + 1 + after].trim_end_matches(['.', '-']);
+        let rest = &text[at + 1..];
+        let mut host = &rest[..rest.len() - rest.trim_start_matches(domain).len()];
+        host = host.trim_end_matches(|c| c == '.' || c == '-');
         let letters = |label: &str| label.chars().filter(|c| is_letter(*c)).take(2).count();
         // Digits that follow without a blank are not its end.
-        while let Some((rest, _)) = host.rsplit_once('.').filter(|(_, top)| letters(top) < 2) {
+        while let Some((rest, _)) = text::split_last(host, b'.').filter(|(_, top)| letters(top) < 2) {
             host = rest;
         }
-        if before > 0 && host.contains('.') {
+        if before > 0 && contains(host, ".") {
             found.push((at - before..at + 1 + host.len(), Kind::Email));
         }
     }
@@ -212,9 +228,14 @@ fn hexadecimal(text: &str, found: &mut Vec<Found>) {
         let word = &text[at..end];
         if is_mac(word) {
             found.push((at..end, Kind::Mac));
-        } else if word.matches(':').count() >= 2 && word.bytes().any(|byte| byte.is_ascii_digit()) && word.len() > 3 {
+        } else if word.bytes().filter(|byte| *byte == b':').count() >= 2
+            && word.bytes().any(|byte| byte.is_ascii_digit())
+            && word.len() > 3
+        {
             // Groups of a port or a prefix length that follow do not parse: the address is what does.
-            if let Some(v6) = (at + 4..=end).rev().find(|&end| text[at..end].parse::<Ipv6Addr>().is_ok()) {
+            if let Some(v6) =
+                (at + 4..=end.min(at + address::LONGEST)).rev().find(|&end| address::is_v6(&text[at..end]))
+            {
                 found.push((at..v6, Kind::Ip));
             }
         }
@@ -278,7 +299,7 @@ fn numbers(text: &str, found: &mut Vec<Found>) {
             continue;
         }
         if let Some(end) = ipv4(text, at).or_else(|| card(bytes, at)) {
-            let kind = if text[at..end].contains('.') && ipv4(text, at).is_some() { Kind::Ip } else { Kind::Card };
+            let kind = if bytes[at..end].contains(&b'.') && ipv4(text, at).is_some() { Kind::Ip } else { Kind::Card };
             found.push((at..end, kind));
             at = end;
         } else if let Some(end) = phone(bytes, at) {
@@ -295,8 +316,8 @@ fn ipv4(text: &str, at: usize) -> Option<usize> {
     // The longest has 15 characters, and a dot may follow.
     let near = &bytes[..bytes.len().min(at + 17)];
     let length = run(near, at, |byte| byte.is_ascii_digit() || byte == b'.');
-    let word = text[at..at + length].trim_end_matches('.');
-    word.parse::<Ipv4Addr>().is_ok().then_some(at + word.len())
+    let word = text[at..at + length].trim_end_matches(|c| c == '.');
+    address::is_v4(word).then_some(at + word.len())
 }
 
 /// 13 to 19 digits with single blanks or hyphens between them; the longest that Luhn's rule admits.

@@ -1,6 +1,7 @@
 //! What may leave the device: secrets block a request, personal data becomes placeholders that are restored in the
 //! answer. Patterns only: names and addresses are not found, except as the user's own `terms`.
 
+mod address;
 pub mod find;
 mod vault;
 
@@ -8,7 +9,9 @@ pub use find::{Kind, is_provider_key};
 pub use vault::{Redactions, Restorer, Vault};
 
 use super::consent::Destination;
-use serde_json::{Map, Value};
+use super::json;
+use super::json::{Map, Value};
+use super::text::contains;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pii {
@@ -84,8 +87,8 @@ pub fn choose(messages: &[Value], context: Context) -> Result<Vec<Value>, Blocke
     }
     let unlabelled = |message: &Value| {
         let mut message = message.clone();
-        if let Value::Object(map) = &mut message {
-            map.retain(|key, _| key != "private" && key != "labels");
+        if let Value::Object(Map(entries)) = &mut message {
+            entries.retain(|(key, _)| key != "private" && key != "labels");
         }
         message
     };
@@ -107,11 +110,11 @@ fn is_private(value: &Value) -> bool {
 /// (`"seed": 4111111111111111`): it is an option, and must stay a number.
 pub fn scan(destination: Destination, mut body: Value, privacy: &Privacy) -> Result<CleanScan, Blocked> {
     let mut vault = Vault::default();
-    let before = body.to_string();
+    let before = json::to_text(&body);
     // Mostly there is none of them, and one search says so.
-    let words = Kind::ALL.iter().any(|kind| before.contains(&["[", &kind.name().to_ascii_uppercase(), "_"].concat()));
-    clean(&mut body, true, privacy, &mut vault, &|name| words && before.contains(name))?;
-    Ok(CleanScan { destination, body: body.to_string(), vault })
+    let words = Kind::ALL.iter().any(|kind| contains(&before, &["[", &kind.name().to_ascii_uppercase(), "_"].concat()));
+    clean(&mut body, true, privacy, &mut vault, &|name| words && contains(&before, name))?;
+    Ok(CleanScan { destination, body: json::to_text(&body), vault })
 }
 
 /// `top`: the value is the whole body.
@@ -129,21 +132,21 @@ fn clean(
             }
         }
         // Short ones are options and counts.
-        Value::Number(number) if number.to_string().len() > 8 => {
-            if let Some(redacted) = redact(&number.to_string(), privacy, vault, taken)? {
+        Value::Number(number) if json::to_text(number).len() > 8 => {
+            if let Some(redacted) = redact(&json::to_text(number), privacy, vault, taken)? {
                 *value = Value::String(redacted);
             }
         }
         Value::Array(items) => items.iter_mut().try_for_each(|item| clean(item, false, privacy, vault, taken))?,
-        Value::Object(map) => {
-            let mut cleaned = Map::new();
-            for (key, mut item) in std::mem::take(map) {
-                if !(top && item.is_number()) {
-                    clean(&mut item, false, privacy, vault, taken)?;
+        Value::Object(Map(entries)) => {
+            for (key, item) in entries {
+                if !(top && matches!(item, Value::Number(_))) {
+                    clean(item, false, privacy, vault, taken)?;
                 }
-                cleaned.insert(redact(&key, privacy, vault, taken)?.unwrap_or(key), item);
+                if let Some(redacted) = redact(key, privacy, vault, taken)? {
+                    *key = redacted;
+                }
             }
-            *map = cleaned;
         }
         _ => {}
     }

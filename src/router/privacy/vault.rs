@@ -1,5 +1,6 @@
 //! Placeholders for personal data, and the way back.
 
+use super::super::{json, text};
 use super::find::{self, Kind};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -64,10 +65,13 @@ impl Vault {
         let at = self.entries.iter().position(|(_, known)| known == value).unwrap_or_else(|| {
             self.counts.add(kind);
             let label = kind.name().to_ascii_uppercase();
-            let name = |n: usize| format!("[{label}_{n}]");
-            let used = |name: &String| self.entries.iter().any(|(known, _)| known == name) || taken(name);
-            let free = (1..).map(name).find(|name| !used(name)).unwrap_or_default();
-            self.entries.push((free, value.to_string()));
+            let name = |n: u32| ["[", &label, "_", &json::to_text(&n), "]"].concat();
+            let used = |name: &str| self.entries.iter().any(|(known, _)| known == name) || taken(name);
+            let mut n = 1;
+            while used(&name(n)) {
+                n += 1;
+            }
+            self.entries.push((name(n), value.to_string()));
             self.entries.len() - 1
         });
         &self.entries[at].0
@@ -94,7 +98,7 @@ impl Restorer {
         self.held += text;
         let held = std::mem::take(&mut self.held);
         let (mut out, mut rest) = (String::with_capacity(held.len()), held.as_str());
-        while let Some(at) = rest.find('[') {
+        while let Some(at) = text::find(rest, "[", 0) {
             out += &rest[..at];
             rest = &rest[at..];
             if let Some((placeholder, value)) = vault.entries.iter().find(|(name, _)| rest.starts_with(name.as_str())) {
