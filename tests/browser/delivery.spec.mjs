@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { launchWithProfile } from "./lib/browser.mjs";
 import { generator } from "./lib/faults.mjs";
+import { split } from "./lib/gguf.mjs";
 import { file, inTurn, status, throttled } from "./lib/hub.mjs";
 import { GOLDEN, openPackage, STORIES } from "./lib/package.mjs";
 
@@ -191,6 +192,24 @@ describe("a download goes on", () => {
     assert.equal(seen.ranges.at(-1), undefined);
   });
 
+  test("and what an interrupted removal left is swept away", async () => {
+    it.route("/m.gguf", file(LONG));
+    const names = () => it.page.evaluate(async () => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("kinglet-models", { create: true });
+      const names = [];
+      for await (const name of /** @type {any} */ (folder).keys()) names.push(name);
+      return names;
+    });
+    await it.page.evaluate(async () => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("kinglet-models", { create: true });
+      await folder.getFileHandle(`${"0".repeat(40)}.gguf`, { create: true });
+    });
+    assert.equal((await names()).length, 1);
+    await it.page.evaluate(() => createEngine({ model: "/m.gguf", backend: "cpu" }).then(() => {}));
+    for (let tries = 0; (await names()).length !== 2 && tries < 50; tries++) await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.ok((await names()).length === 2 && !(await names()).some((name) => name.startsWith("000")), `${await names()}`);
+  });
+
   test("over several connections where one is slow", async () => {
     const bytes = padded(40 << 20, 3);
     const { route, seen } = throttled(bytes, 6e6);
@@ -260,6 +279,19 @@ describe("two tabs", () => {
     assert.equal(requests("/m.gguf").length, 1);
     const download = phases.filter(({ phase }) => phase === "download");
     assert.ok(download.length > 2 && download[0].loaded > 0 && download[0].total === LONG.length, JSON.stringify(download.slice(0, 3)));
+    await tab.close();
+  });
+
+  test("share the parts of a split model without waiting for one another for ever", async () => {
+    const parts = split(LONG, 3);
+    parts.forEach((part, i) => it.route(`/split-0000${i + 1}-of-00003.gguf`, throttled(part, 4e6).route));
+    const tab = await it.newTab();
+    const model = "/split-00001-of-00003.gguf";
+    const both = await Promise.all([answer({ model }), answer({ model }, tab)]);
+    assert.deepEqual(both.map(({ ids }) => ids), [IDS, IDS], both.map(({ error }) => error.message).join());
+    assert.deepEqual(both.map(({ info }) => info.sha256), Array(2).fill(digestOf(Buffer.concat(parts))));
+    const fetched = it.seen.filter(({ path, headers }) => path.startsWith("/split") && !/^bytes=[1-9]/.test(headers.range ?? ""));
+    assert.equal(fetched.length, 3, "each part was begun once");
     await tab.close();
   });
 

@@ -57,9 +57,10 @@ export class OpfsStore implements Store {
   /** Throws where there is none. In a page it cannot write. */
   static async open(): Promise<OpfsStore> {
     const folder = await openFolder(FOLDER, true);
-    if (typeof FileSystemFileHandle !== "undefined" && !("window" in globalThis) && !("createSyncAccessHandle" in FileSystemFileHandle.prototype)) {
-      throw new Error("there are no synchronous access handles");
-    }
+    const inWorker = !("window" in globalThis);
+    // Handles whose methods return promises ended with Chrome 107; the next thing that tells came with 110.
+    const synchronous = "createSyncAccessHandle" in FileSystemFileHandle.prototype && "toSorted" in Array.prototype;
+    if (inWorker && !synchronous) throw new Error("there are no synchronous access handles");
     return new OpfsStore(folder);
   }
 
