@@ -8,7 +8,7 @@ import { openPackage } from "./lib/package.mjs";
 
 const SOAK = Boolean(process.env.KINGLET_SOAK);
 const FILE = Buffer.concat([Buffer.from("GGUF"), randomBytes(3_000_000)]);
-const OTHER = Buffer.concat([Buffer.from("GGUF"), randomBytes(2_500_000)]);
+const OTHER = Buffer.concat([Buffer.from("GGUF"), randomBytes(3_200_000)]);
 const digestOf = (/** @type {Buffer} */ bytes) => createHash("sha256").update(bytes).digest("hex");
 
 /** @type {Awaited<ReturnType<typeof openPackage>>} */
@@ -74,7 +74,7 @@ const stored = () => it.page.evaluate(async () => {
 
 /** Crashes at operation after operation, each from the same beginning, and tries again without one. */
 async function series(/** @type {import("node:test").TestContext} */ t, /** @type {() => Promise<void>} */ begin, /** @type {string[]} */ acceptable, /** @type {string} */ right, sha256 = "") {
-  const step = SOAK ? 1 : 7;
+  const step = SOAK ? 1 : 11;
   let [crashes, resumed] = [0, 0];
   for (let at = 0; ; at += step) {
     await begin();
