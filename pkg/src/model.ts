@@ -5,6 +5,7 @@ import { badRequest, KingletError } from "./errors.js";
 import { feed } from "./feed.js";
 import type { CacheTarget, Part, StoreAccess } from "./protocol.js";
 import { reserve } from "./spool-file.js";
+import { holdCache } from "./store/cache-api.js";
 import { memoryPort } from "./store/memory.js";
 import { STORES } from "./store/stores.js";
 import type { EngineOptions, ModelFile } from "./types.js";
@@ -73,6 +74,7 @@ export function resolveModel(options: ModelOptions): Model {
 export function accessStore(wanted: StoreAccess["wanted"], transfer: Transferable[]): StoreAccess {
   const memory = memoryPort();
   transfer.push(memory);
+  if (wanted === "cache-api" || !("getDirectory" in (navigator.storage ?? {}))) holdCache();
   return { wanted, memory };
 }
 

@@ -29,6 +29,8 @@ export interface StoredModel {
 
 export interface ImportOptions extends Pick<EngineOptions, "cache" | "headers" | "hub" | "onEvent" | "onProgress" | "revalidate" | "sha256" | "signal" | "worker"> {}
 
+const PATIENCE_MS = 1000;
+
 type Found = { store: Store; record: FileRecord };
 
 export const models = {
@@ -125,11 +127,14 @@ async function stores(): Promise<Store[]> {
   return opened.filter((store) => store !== undefined);
 }
 
+/** A worker that has just ended gives its locks back a little later. */
 async function alone(lock: string, act: () => Promise<void>): Promise<void> {
   const { locks } = navigator as { locks?: LockManager };
   if (!locks) return act();
-  await locks.request(lock, { ifAvailable: true }, (lock) => {
-    if (!lock) throw badRequest("model", "is being downloaded or loaded just now; try again when that is done, or abort it");
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(badRequest("model", "is being downloaded or loaded just now; try again when that is done, or abort it")), PATIENCE_MS);
+  await locks.request(lock, { signal: patience.signal }, () => {
+    clearTimeout(timer);
     return act();
   });
 }

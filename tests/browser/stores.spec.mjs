@@ -5,7 +5,9 @@ import { after, before, beforeEach, describe, test } from "node:test";
 import { launchFirefox, launchWithProfile } from "./lib/browser.mjs";
 import { split } from "./lib/gguf.mjs";
 import { file, status, throttled } from "./lib/hub.mjs";
-import { GOLDEN, openPackage, STORIES } from "./lib/package.mjs";
+import { GOLDEN, openPackage, PACKAGE, STORIES } from "./lib/package.mjs";
+import { serve } from "./lib/server.mjs";
+import { launchWebKit } from "./lib/webkit.mjs";
 
 const IDS = GOLDEN.ids.slice(0, 40);
 const digestOf = (/** @type {Buffer} */ bytes) => createHash("sha256").update(bytes).digest("hex");
@@ -192,3 +194,35 @@ inBrowser("Chromium", () => launchWithProfile(), () => {
   describe("the choice of a store", choices);
 });
 inBrowser("Firefox", launchFirefox, () => contract("opfs"));
+
+test("WebKit downloads once too, into the store that it has", async (t) => {
+  const seen = /** @type {string[]} */ ([]);
+  const site = await serve({ "/pkg/": PACKAGE }, (request, response) => {
+    if (request.url === "/") return response.setHeader("Content-Type", "text/html").end("<!doctype html><title>stores</title>"), true;
+    if (request.url !== "/once.gguf") return false;
+    seen.push(request.headers.range ?? "whole");
+    response.end(LONG);
+    return true;
+  });
+  const webkit = await launchWebKit();
+  try {
+    await webkit.goto(`${site.base}/`);
+    const loads = (/** @type {string} */ cache) => webkit.evaluate(`import("/pkg/dist/index.js").then(async ({ createEngine, models }) => {
+      const engine = await createEngine({ model: "/once.gguf", backend: "cpu", cache: "${cache}" });
+      const reply = await engine.completions.create({ prompt: "", temperature: 0, max_tokens: 40 });
+      const { sha256 } = engine.info;
+      await engine.dispose();
+      return { ids: reply.choices[0].token_ids, sha256, stored: (await models.list()).map(({ store, complete }) => [store, complete]) };
+    })`);
+    for (const cache of ["auto", "auto", "memory", "memory"]) {
+      const { ids, sha256, stored } = await loads(cache);
+      assert.deepEqual([ids, sha256], [IDS, digestOf(LONG)]);
+      assert.ok(stored.length > 0 && stored.every(([, complete]) => complete));
+      if (cache === "auto") t.diagnostic(`auto is ${stored[0][0]} in ${webkit.version}`);
+    }
+    assert.deepEqual(seen, ["whole", "whole"]);
+  } finally {
+    await webkit.close();
+    site.close();
+  }
+});

@@ -6,6 +6,13 @@ import { parseRecord, type FileRecord } from "./store.js";
 const CACHE = "kinglet-models";
 const ADDRESS = "https://kinglet.invalid/";
 
+let held: Promise<unknown> | undefined;
+
+/** For the page: WebKit's private windows forget a cache that nobody has open, as when a worker ends. */
+export function holdCache(): void {
+  held ??= (globalThis as { caches?: CacheStorage }).caches?.open(CACHE).catch(() => {});
+}
+
 export class CachePieces implements Pieces {
   static async open(): Promise<CachePieces> {
     return new CachePieces(await caches.open(CACHE));
