@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Kinglet's npm package in headless Chromium, one CPU thread, alone, two packages against each other, or beside its peers.
+// Kinglet's npm package in headless Chromium, on one CPU thread or several, alone, two packages against each other, or beside its peers.
 // See README.md, or --help.
 import fs from 'node:fs';
 import os from 'node:os';
@@ -15,6 +15,7 @@ const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDE
 
   --package   the packed package (folder with package.json, or the .tgz); twice to compare two. Default ../../pkg
   --binaries  relaxed,simd128: which wasm binaries of it to run. Default: the one it chooses itself
+  --threads   1,2: with how many threads to run it. Default 1
   --peers     a set-up copy of the peers' folder; its contenders run interleaved with ours
   --with      which of them. Default wllama2,candle,tjs,llama-native,llama-sse42
   --only-peers  without our package
@@ -25,7 +26,7 @@ const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDE
   --record NAME  instead: recorded/NAME.jsonl anew, and the section of that name in ../RESULTS.md`;
 
 const { values: v } = parseArgs({ options: {
-  package: { type: 'string', multiple: true }, binaries: { type: 'string' }, peers: { type: 'string' }, with: { type: 'string', default: 'wllama2,candle,tjs,llama-native,llama-sse42' },
+  package: { type: 'string', multiple: true }, binaries: { type: 'string' }, threads: { type: 'string', default: '1' }, peers: { type: 'string' }, with: { type: 'string', default: 'wllama2,candle,tjs,llama-native,llama-sse42' },
   'only-peers': { type: 'boolean' }, models: { type: 'string', default: 'smollm2-135m-Q4_0,smollm2-135m-Q8_0' }, 'models-dir': { type: 'string', default: path.join(HERE, 'models') },
   rounds: { type: 'string', default: '3' }, reps: { type: 'string', default: '1' }, gen: { type: 'string', default: '64' }, ctx: { type: 'string', default: '1024' }, timeout: { type: 'string', default: '300' },
   chromium: { type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium' }, out: { type: 'string' }, record: { type: 'string' }, verbose: { type: 'boolean' }, help: { type: 'boolean' } } });
@@ -52,7 +53,14 @@ if (!v['only-peers']) {
     const folder = packageFolder(place);
     const binaries = v.binaries?.split(',') ?? [undefined];
     if (!binaries.every((b) => [undefined, 'relaxed', 'simd128'].includes(b))) { console.error('--binaries takes relaxed, simd128'); process.exit(2); }
-    for (const binary of binaries) contenders.push({ label: [name ?? 'kinglet', binary].filter(Boolean).join(' '), package: folder, binary });
+    const counts = v.threads.split(',').map(Number);
+    if (!counts.every((n) => Number.isInteger(n) && n > 0)) { console.error('--threads takes numbers'); process.exit(2); }
+    for (const binary of binaries) {
+      for (const threads of counts) {
+        const words = [name ?? 'kinglet', binary, counts.length > 1 && `${threads} thread${threads > 1 ? 's' : ''}`];
+        contenders.push({ label: words.filter(Boolean).join(' '), package: folder, binary, threads });
+      }
+    }
   }
 }
 if (v.peers) contenders.push(...v.with.split(',').map((contender) => ({ label: contender, contender })));

@@ -22,7 +22,7 @@ function benchSection(files) {
   const heads = lines.filter((l) => l.machine);
   const rows = lines.filter((l) => l.label).map((row) => ({ ctx: heads[0]?.settings.ctx, ...row }));
   const s = heads[0]?.settings;
-  return [heads.length ? machine(heads.at(-1).machine) : '', s && `Greedy, batch 1, one thread, ${s.prompt} tokens of prompt, ${s.gen} new, context ${s.ctx}; medians of ${new Set(rows.map((r) => r.round)).size} interleaved rounds.`, table(rows), comparison(rows)].filter(Boolean).join('\n\n');
+  return [heads.length ? machine(heads.at(-1).machine) : '', s && `Greedy, batch 1, ${rows.some((r) => r.threads > 1) ? '' : 'one thread, '}${s.prompt} tokens of prompt, ${s.gen} new, context ${s.ctx}; medians of ${new Set(rows.map((r) => r.round)).size} interleaved rounds.`, table(rows), comparison(rows)].filter(Boolean).join('\n\n');
 }
 
 /** A .json of the peers' roofline.mjs. */

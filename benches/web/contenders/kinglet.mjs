@@ -1,4 +1,4 @@
-// The packed npm package, served under job.packageUrl (a folder with package.json at its root). One CPU thread.
+// The packed npm package, served under job.packageUrl (a folder with package.json at its root). As many CPU threads as job.threads says.
 export const meta = { where: 'page' };
 
 const fnv = (text) => { let h = 0x811c9dc5; for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193) >>> 0; return h.toString(16).padStart(8, '0'); };

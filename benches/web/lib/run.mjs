@@ -25,7 +25,7 @@ function layout(c, options) {
  * `options` is { models, peers?, chromium, prompts, reps, gen, ctx, timeout, verbose }. Resolves to a plain record.
  */
 export async function measure(c, options) {
-  const record = { label: c.label, model: c.model, binary: c.binary, at: new Date().toISOString() };
+  const record = { label: c.label, model: c.model, binary: c.binary, threads: c.threads, at: new Date().toISOString() };
   try {
     const { mounts, file, url, code } = layout(c, options);
     const { meta } = await import(pathToFileURL(file));
@@ -33,7 +33,7 @@ export async function measure(c, options) {
     const onDisk = path.join(dtype ? path.join(options.peers, 'onnx') : options.models, name);
     readAhead(dtype ? path.join(onDisk, 'onnx') : onDisk);
     const job = {
-      threads: 1, ctx: options.ctx, gpu: false, dtype, prompt: 128, reps: options.reps, gen: options.gen,
+      threads: c.threads ?? 1, ctx: options.ctx, gpu: false, dtype, prompt: 128, reps: options.reps, gen: options.gen,
       prompts: options.prompts[128], warm: options.prompts[32][0], first: options.prompts[16][0],
     };
     if (meta.where === 'node') return { ...record, ...(await inNode(file, { ...job, first: null, modelUrl: onDisk })) };
@@ -96,7 +96,9 @@ async function inBrowser(job, mounts, code, ours, options) {
 
 async function heapBytes(page) {
   const ask = () => globalThis.__wasmHeapBytes?.() ?? null;
-  const sizes = await Promise.all([page.evaluate(ask), ...page.workers().map((worker) => worker.evaluate(ask))]);
+  // A thread of the pool has the engine's heap, and hears nothing.
+  const workers = page.workers().filter((worker) => !worker.url().endsWith('/pool.js'));
+  const sizes = await Promise.all([page.evaluate(ask), ...workers.map((worker) => worker.evaluate(ask))]);
   if (sizes.slice(1).every((bytes) => bytes === null) && !sizes[0]) throw new Error('no wasm heap found: has the package started no worker, or one from a blob: URL?');
   return sizes.reduce((sum, bytes) => sum + (bytes ?? 0), 0);
 }

@@ -12,7 +12,8 @@ const markdown = (head, lines, words = 1) => [`| ${head.join(' | ')} |`, `|${hea
 export const shapeOf = (row) => /^smollm2-[\d.]+[mb]/.exec(row.model)?.[0];
 const typeOf = (row) => (row.model.includes('#') ? 'Q8_0' : row.model.slice(shapeOf(row).length + 1).replace('.gguf', ''));
 const isOurs = (row) => row.heapBytes !== undefined;
-const isRelaxed = (row) => !!row.code?.wasm.some((f) => f.includes('relaxed'));
+const isRelaxed = (row) => !!row.code?.wasm.some((f) => /relaxed|threads/.test(f));
+const binaryOf = (row) => row.code?.wasm.map((f) => /wasm\/(\w+)\//.exec(f)?.[1].replace('simd', 'simd128')).join(' ');
 
 /** Wasm heap beyond file and KV cache, in MB: the issue allows 64. */
 const beyond = (row) => (row.heapBytes - row.fileBytes - KV_BYTES[shapeOf(row)] * (row.ctx ?? 1024)) / MB;
@@ -39,7 +40,7 @@ export function table(rows) {
       if (!ok.length) return [name, `failed: ${all[0].error.slice(0, 90).replace(/[|\n]/g, ' ')}`, ...Array(head.length - 2).fill('')];
       const ours = isOurs(ok[0]);
       return [name, m((r) => r.loadMs / 1000 || NaN, 2), m((r) => r.firstTokenMs / 1000 || NaN, 2), m((r) => r.prefillTps), m((r) => r.decodeTps), ours ? m((r) => r.heapBytes / MB, 0) : '–', ours ? m(beyond, 0) : '–',
-        m((r) => r.rendererMiB, 0), m((r) => r.code?.brotli / 1000, 0), ours ? (isRelaxed(ok[0]) ? 'relaxed' : 'simd128') : '–', ok.length < all.length ? `${ok.length} of ${all.length}` : ok.length, m((r) => r.cpu.foreign, 2)];
+        m((r) => r.rendererMiB, 0), m((r) => r.code?.brotli / 1000, 0), ours ? binaryOf(ok[0]) : '–', ok.length < all.length ? `${ok.length} of ${all.length}` : ok.length, m((r) => r.cpu.foreign, 2)];
     });
     parts.push(`**${model}**\n\n${markdown(head, lines)}`);
   }
