@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, launchFirefox } from "./lib/browser.mjs";
@@ -59,13 +59,15 @@ async function says(/** @type {string} */ folder, scripts = "", open = async () 
     await page.goto(site.base + "/");
     const shown = () => page.evaluate(() => document.querySelector("p")?.textContent ?? "");
     for (let i = 0; i < 300 && !(await shown()); i++) await new Promise((resolve) => setTimeout(resolve, 100));
-    return { text: await shown(), problems };
+    // The engine's, and one for each of its threads but its own: pages are served isolated.
+    return { text: await shown(), problems, workers: page.workers().length };
   } finally {
     await page.close();
     site.close();
   }
 }
 
+const THREADS = Math.min(availableParallelism(), 8);
 const ANSWER = /^local: I am Kinglet, a small language model/;
 
 for (const name of ["vite", "webpack", "esbuild"]) {
@@ -73,8 +75,9 @@ for (const name of ["vite", "webpack", "esbuild"]) {
     const folder = install(name);
     run("npm", ["run", "--silent", "build"], folder);
     if (name !== "vite") cpSync(join(folder, "index.html"), join(folder, "dist/index.html"));
-    const { text, problems } = await says(join(folder, "dist"));
+    const { text, problems, workers } = await says(join(folder, "dist"));
     assert.match(text, ANSWER, problems.join("\n"));
+    assert.equal(workers, THREADS);
   });
 }
 
@@ -82,8 +85,9 @@ for (const [builder, script] of [["Turbopack", "build"], ["webpack", "build:webp
   test(`next.js with ${builder} renders a page on the server that answers in the browser`, async () => {
     const folder = install("next");
     run("npm", ["run", "--silent", script], folder);
-    const { text, problems } = await says(join(folder, "out"), "'unsafe-inline'");
+    const { text, problems, workers } = await says(join(folder, "out"), "'unsafe-inline'");
     assert.match(text, ANSWER, problems.join("\n"));
+    assert.equal(workers, THREADS);
   });
 }
 
@@ -91,6 +95,7 @@ test("a folder without a bundler answers, in Chromium, in Firefox and in WebKit"
   const folder = install("static");
   const inChromium = await says(folder, "'nonce-static'");
   assert.match(inChromium.text, ANSWER, inChromium.problems.join("\n"));
+  assert.equal(inChromium.workers, THREADS);
   const firefox = await launchFirefox();
   try {
     const inFirefox = await says(folder, "'nonce-static'", async () => /** @type {any} */ (await firefox.newPage()));
