@@ -23,6 +23,9 @@ pub struct Vocabulary {
     env: TokEnv,
 }
 
+/// Tokens that a string may hold, whatever they are: their mask is made once.
+const SLICE: &str = r#"[^"\\\x00-\x1F\x7F]+"#;
+
 struct Trie(TokTrie);
 
 impl TokenizerEnv for Trie {
@@ -64,7 +67,9 @@ impl Vocabulary {
             .collect();
         let trie = TokTrie::from(&TokRxInfo::new(count as u32, end), &words).with_eos_tokens(ends);
         let env: TokEnv = Arc::new(Trie(trie));
-        let factory = ParserFactory::new_simple(&env).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let slices = [SLICE.to_string()];
+        let factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices);
+        let factory = factory.map_err(|error| Error::Tokenizer(error.to_string()))?;
         Ok(Vocabulary { factory, env })
     }
 
