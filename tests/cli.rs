@@ -60,6 +60,27 @@ fn run_tells_what_a_model_cannot_do() {
 }
 
 #[test]
+fn run_keeps_to_a_schema() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
+    let file = temporary("schema.json");
+    let schema = r#"{"type": "object", "properties": {"birds": {"type": "array", "items": {"enum": ["wren", "owl"]}, "minItems": 1}},
+        "required": ["birds"], "additionalProperties": false}"#;
+    std::fs::write(&file, schema).unwrap();
+    let path = file.to_str().unwrap();
+    let args = ["run", model, "--chat", "--prompt", "Which birds?", "--max-tokens", "24", "--json-schema", path];
+    let answer: Value = serde_json::from_str(&stdout(&args, "")).unwrap();
+    let birds = answer["birds"].as_array().unwrap();
+    assert!(
+        !birds.is_empty() && birds.iter().all(|bird| ["wren", "owl"].contains(&bird.as_str().unwrap())),
+        "{answer}"
+    );
+    std::fs::write(&file, r#"{"type": "array", "uniqueItems": true}"#).unwrap();
+    assert_fails(&args, "", &["uniqueItems"]);
+    std::fs::write(&file, "{").unwrap();
+    assert_fails(&args, "", &["schema.json"]);
+}
+
+#[test]
 fn run_streams_text_or_reports_json() {
     let model = model("f32");
     let args = ["run", &model, "--prompt", "the day", "--max-tokens", "24", "--temperature", "0", "--ignore-eos"];

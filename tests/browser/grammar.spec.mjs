@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import { after, before, beforeEach, describe, test } from "node:test";
+import { launch, SWIFTSHADER } from "./lib/browser.mjs";
+import { openGpu } from "./lib/gpu.mjs";
 import { openPackage } from "./lib/package.mjs";
 import { schemaOf } from "./lib/schemas.mjs";
 
@@ -199,6 +201,36 @@ describe("tools", () => {
     }
     assert.equal(found.one.message.tool_calls?.length, 1);
     assert.equal(found.one.finish_reason, "tool_calls");
+  });
+});
+
+describe("on a GPU", () => {
+  /** @type {Awaited<ReturnType<typeof openGpu>>} */
+  let gpu;
+  before(async () => void (gpu = await openGpu("Chromium", () => launch(SWIFTSHADER))));
+  after(() => gpu.close());
+
+  test("the same answer as on the CPU, which goes on with it when the device is lost", async (t) => {
+    if (gpu.missing) return t.skip(gpu.missing);
+    await gpu.open();
+    const { answers, events } = await gpu.page.evaluate(async ({ messages, person }) => {
+      const events = /** @type {string[]} */ ([]);
+      const onEvent = (/** @type {{ type: string }} */ { type }) => void events.push(type);
+      const ask = async (/** @type {object} */ options) => {
+        const engine = await createEngine({ contextLength: 512, onEvent, ...options });
+        const reply = await engine.chat.completions.create({ messages, temperature: 0, max_tokens: 100, response_format: person });
+        const { backend } = engine.info;
+        await engine.dispose();
+        return { backend, choice: reply.choices[0] };
+      };
+      const answers = [await ask({ backend: "cpu" }), await ask({ backend: "webgpu" })];
+      answers.push(await ask({ backend: "webgpu", worker: losing({ answering: 60 }).start }));
+      return { answers, events };
+    }, { messages, person });
+    assert.deepEqual(answers.map(({ backend }) => backend), ["cpu", "webgpu", "cpu"]);
+    assert.deepEqual(answers.map(({ choice }) => choice.message.content), Array(3).fill(answers[0].choice.message.content));
+    assert.ok(JSON.parse(answers[0].choice.message.content ?? "").name);
+    assert.deepEqual(events, ["backend-changed"]);
   });
 });
 

@@ -1,13 +1,15 @@
 use super::{ModelOptions, open_model, print};
-use kinglet::Result;
 use kinglet::formats::Checkpoint;
-use kinglet::generate::GenerateOptions;
+use kinglet::generate::{Constraint, GenerateOptions};
+use kinglet::grammar::{Form, Guide, Spec, Vocabulary};
 use kinglet::model::arch;
 use kinglet::model::memory::default_context;
 use kinglet::session::{Request, Stats, Step};
 use kinglet::text::tokenizer::Special;
 use kinglet::text::{Message, Tokenizer};
+use kinglet::{Error, Result};
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// Continue a text, or answer a message; the text streams to stdout
 #[derive(clap::Args)]
@@ -45,6 +47,9 @@ pub struct Options {
     stop: Vec<String>,
     #[arg(long)]
     ignore_eos: bool,
+    /// A JSON schema that the answer keeps to
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stop", "ignore_eos"])]
+    json_schema: Option<PathBuf>,
     /// Print one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
@@ -82,6 +87,15 @@ impl Options {
         Ok((prompt < default).then(|| default.max(prompt.saturating_add(max_tokens))))
     }
 
+    fn constraint(&self, tokenizer: &Tokenizer) -> Result<Option<Box<dyn Constraint>>> {
+        let Some(file) = &self.json_schema else { return Ok(None) };
+        let wrong = |error: &dyn std::fmt::Display| Error::BadRequest(format!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+        let schema = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        let spec = Spec { form: Form::JsonSchema { schema }, close_within_budget: self.max_tokens.is_some() };
+        Ok(Some(Box::new(Guide::new(&Vocabulary::of(tokenizer)?, &spec)?)))
+    }
+
     fn request(&self) -> Request {
         let default = GenerateOptions::default();
         let options = GenerateOptions {
@@ -111,7 +125,8 @@ impl Options {
 
 pub fn main(options: &Options) -> Result<()> {
     let mut session = options.model.load_with_context(options.context_length()?)?;
-    session.start(&options.request())?;
+    let constraint = options.constraint(session.tokenizer())?;
+    session.start_constrained(&options.request(), constraint)?;
     let (mut text, mut thoughts, mut ids) = (String::new(), String::new(), Vec::new());
     let stats = loop {
         let step = pollster::block_on(session.step())?;
