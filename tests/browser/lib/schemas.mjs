@@ -8,7 +8,8 @@ import { randomOf } from "./fault-scripts.mjs";
 const WORDS = ["name", "age", "bird", "colour", "size", "nest", "song", "wing", "egg", "tree", "day", "count", "note", "kind", "where", "unit"];
 const VALUES = ["red", "green", "blue", "one two", "\u00fcber", "a\"b", 7, -1.5, true, null];
 const PATTERNS = ["^[A-Z][a-z]{1,8}$", "^\\d{3}-\\d{2}$", "^(yes|no|maybe)$", "[0-9]", "^a+b?$", "^[\\w.]{2,6}@[a-z]{2,4}\\.(com|org)$", "^x", "^[^\"\\\\ ]{3}$"];
-const FORMATS = ["date", "time", "uuid", "ipv4", "email"];
+// Not email: ajv wants a dot in its domain, RFC 5321 does not.
+const FORMATS = ["date", "time", "uuid", "ipv4"];
 
 /** @param {number} seed @returns {Schema} */
 export function schemaOf(seed) {
