@@ -81,6 +81,7 @@ impl ToolCalls {
     }
 
     /// Sorts some of the held text; `false`: no more without another piece.
+    #[cold]
     fn sort(&mut self, sorted: &mut Sorted) -> bool {
         match &mut self.state {
             State::Text => self.sort_text(sorted),
@@ -118,6 +119,7 @@ impl ToolCalls {
         }
     }
 
+    #[cold]
     fn sort_text(&mut self, sorted: &mut Sorted) -> bool {
         let Some(mark) = self.format.open() else {
             // Without a mark only an answer that begins with a brace is a call.
@@ -182,6 +184,7 @@ impl Object {
     }
 
     /// Bytes read, and whether the object is complete.
+    #[cold]
     fn read(&mut self, text: &str, index: usize, pieces: &mut Vec<CallPiece>, calls: &mut usize) -> (usize, bool) {
         let mut arguments = String::new();
         let mut done = None;

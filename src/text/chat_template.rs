@@ -138,6 +138,7 @@ impl ChatTemplate {
 
     /// As [`ChatTemplate::encode_with`], for a conversation with tools, or with calls of tools in it, whether or not the
     /// template knows of them.
+    #[cold]
     pub fn encode_tools(
         &self,
         tokenizer: &Tokenizer,

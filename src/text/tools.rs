@@ -1,4 +1,5 @@
-//! How a family of models is told of tools, and how it calls them. Files do not say; their templates show it.
+//! How a family of models is told of tools, and how it calls them. Files do not say; their templates show it. All of it is
+//! cold: it runs once for a request and is a part of every page's download, so that small code is worth more than fast code.
 
 use super::chat_template::{Arguments, ChatTemplate, Message};
 use crate::Result;
@@ -62,6 +63,7 @@ impl ToolFormat {
     }
 
     /// Calls as the model would have written them.
+    #[cold]
     fn write(self, calls: &[Value]) -> String {
         let mut out = String::new();
         let (open, close) = (self.open().unwrap_or_default(), self.close().unwrap_or_default());
@@ -117,15 +119,16 @@ enum Place {
     Prompt,
 }
 
-/// A tool; three conversations: one turn, one with a tool in the system message, one with a call and its result.
-const PROBE: &str = r#"[
-    [{"type": "function", "function": {"name": "kinglet_probe", "description": "", "parameters": {"type": "object", "properties": {}}}}],
-    [{"role": "user", "content": "hello"}],
-    [{"role": "system", "content": "hello", "tools": "kinglet_probe"}, {"role": "user", "content": "hello"}],
-    [{"role": "user", "content": "hello"},
-     {"role": "assistant", "tool_calls": [{"id": "kinglet00", "type": "function", "function": {"name": "kinglet_probe", "arguments": {"kinglet_key": 1}}}]},
-     {"role": "tool", "content": "kinglet_result", "tool_call_id": "kinglet00", "name": "kinglet_probe"}]
-]"#;
+/// What templates are tried with is text, because macros that build JSON take much code.
+const TOOL: &str = r#"[{"type": "function", "function": {"name": "kinglet_probe", "description": "",
+    "parameters": {"type": "object", "properties": {}}}}]"#;
+const USER: &str = r#"[{"role": "user", "content": "hello"}]"#;
+const SYSTEM: &str = r#"[{"role": "system", "content": "hello", "tools": "kinglet_probe"},
+    {"role": "user", "content": "hello"}]"#;
+const CALL: &str = r#"[{"role": "user", "content": "hello"},
+    {"role": "assistant", "tool_calls": [{"id": "kinglet00", "type": "function",
+        "function": {"name": "kinglet_probe", "arguments": {"kinglet_key": 1}}}]},
+    {"role": "tool", "content": "kinglet_result", "tool_call_id": "kinglet00", "name": "kinglet_probe"}]"#;
 
 /// What a template does about tools, found out by giving it some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,28 +140,27 @@ pub struct ToolUse {
 }
 
 impl ToolUse {
+    #[cold]
     pub(super) fn of(template: &ChatTemplate) -> ToolUse {
-        // Text, because macros that build JSON take much code.
-        let [tools, user, system, calls]: [Value; 4] = serde_json::from_str(PROBE).expect("it is JSON");
-        let messages =
-            |value: &Value| serde_json::from_value::<Vec<Message>>(value.clone()).expect("they are messages");
+        let tools: Value = serde_json::from_str(TOOL).expect("it is JSON");
         let none = Arguments::new();
-        let shows = |conversation: &Value, tools: Option<&Value>, arguments: &Arguments, wanted: &[&str]| {
-            let text = template.render_with(&messages(conversation), tools, arguments, true);
+        let shows = |conversation: &str, tools: Option<&Value>, arguments: &Arguments, wanted: &[&str]| {
+            let messages: Vec<Message> = serde_json::from_str(conversation).expect("they are messages");
+            let text = template.render_with(&messages, tools, arguments, true);
             text.is_ok_and(|text| wanted.iter().all(|wanted| text.contains(wanted)))
         };
         let xml = Arguments::from_iter([("xml_tools".to_string(), tools.clone())]);
-        let place = if shows(&user, Some(&tools), &none, &["kinglet_probe"]) {
+        let place = if shows(USER, Some(&tools), &none, &["kinglet_probe"]) {
             Place::Tools
-        } else if shows(&user, None, &xml, &["kinglet_probe"]) {
+        } else if shows(USER, None, &xml, &["kinglet_probe"]) {
             Place::XmlTools
-        } else if shows(&system, None, &none, &["kinglet_probe"]) {
+        } else if shows(SYSTEM, None, &none, &["kinglet_probe"]) {
             Place::SystemField
         } else {
             Place::Prompt
         };
         let written = ["kinglet_key", "kinglet_result"];
-        let knows_calls = place == Place::Tools && shows(&calls, Some(&tools), &none, &written);
+        let knows_calls = place == Place::Tools && shows(CALL, Some(&tools), &none, &written);
         // A prompt of ours asks for the first format.
         let told = place == Place::Prompt;
         let format = if told { ToolFormat::Tagged } else { ToolFormat::of(template.source_for_tools()) };
@@ -166,6 +168,7 @@ impl ToolUse {
     }
 
     /// The conversation as the template takes it, and what it is given beside it.
+    #[cold]
     pub(super) fn prepare(
         &self,
         messages: &[Message],
@@ -200,6 +203,7 @@ impl ToolUse {
     }
 
     /// Calls and results as text, for a template that knows neither.
+    #[cold]
     fn plain(&self, mut message: Message) -> Message {
         match message.role.as_str() {
             "assistant" => {
@@ -223,6 +227,7 @@ impl ToolUse {
 }
 
 /// The results of several calls are one turn: templates want turns to alternate.
+#[cold]
 fn merge(messages: &mut Vec<Message>) {
     let is_result = |message: &Message| {
         message.role == "user" && message.content.as_str().is_some_and(|text| text.starts_with("<tool_response>"))
@@ -237,6 +242,7 @@ fn merge(messages: &mut Vec<Message>) {
 }
 
 /// The system message, a new one where there is none.
+#[cold]
 fn system<'a>(messages: &'a mut Vec<Message>, default: &str) -> &'a mut Message {
     if messages.first().is_none_or(|message| message.role != "system") {
         messages.insert(0, Message { role: "system".into(), content: default.into(), rest: Map::new() });
@@ -244,6 +250,7 @@ fn system<'a>(messages: &'a mut Vec<Message>, default: &str) -> &'a mut Message 
     &mut messages[0]
 }
 
+#[cold]
 fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
@@ -253,6 +260,7 @@ fn text_of(content: &Value) -> String {
 }
 
 /// In the words of Qwen's template, which many models were trained on.
+#[cold]
 fn told(tools: &Value) -> String {
     let mut out = "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function \
         signatures within <tools></tools> XML tags:\n<tools>\n"
