@@ -7,7 +7,7 @@ import { checkChat, checkCompletion, type Checked } from "./request.js";
 import { ChunkStream } from "./stream.js";
 import { Calls } from "./tools.js";
 import type {
-  ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionLogprobs, CompletionRequest, Create, RequestOptions, Stats, Stream, TokenLogprob, ToolCallDelta, Usage,
+  ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionChunk, CompletionLogprobs, CompletionRequest, Create, RequestOptions, Stats, Stream, TokenLogprob, ToolCallDelta, Usage,
 } from "./types.js";
 
 /** How one of the two endpoints spells its replies. */
@@ -49,7 +49,7 @@ export function createChat(runner: Runner): Create<ChatRequest, ChatCompletion, 
   }) as Create<ChatRequest, ChatCompletion, ChatCompletionChunk>;
 }
 
-export function createCompletions(runner: Runner): Create<CompletionRequest, Completion, Completion> {
+export function createCompletions(runner: Runner): Create<CompletionRequest, Completion, CompletionChunk> {
   return (async (body: CompletionRequest, options?: RequestOptions) => {
     const checked = checkCompletion(body);
     const head = newHead("cmpl-", runner);
@@ -57,7 +57,7 @@ export function createCompletions(runner: Runner): Create<CompletionRequest, Com
     const { text, ids, logprobs, finish } = await whole(runner, checked, options);
     const reply = textChunks.piece(head, { text, ids, offset: 0, logprobs, reason: finish.reason });
     return { ...reply, usage: usageOf(finish.stats), signals: finish.signals, made_for: finish.madeFor };
-  }) as Create<CompletionRequest, Completion, Completion>;
+  }) as Create<CompletionRequest, Completion, CompletionChunk>;
 }
 
 const chatChunks: Shape<ChatCompletionChunk> = {
@@ -74,9 +74,9 @@ function chatChunk(head: Head, choices: ChatCompletionChunk["choices"]): ChatCom
   return { ...head, object: "chat.completion.chunk", choices };
 }
 
-const textChunks: Shape<Completion> = {
+const textChunks: Shape<CompletionChunk> = {
   piece: (head, { text, ids, offset, logprobs, reason }) => {
-    const choice = { index: 0, text, logprobs: logprobs && textLogprobs(logprobs, offset), finish_reason: reason, token_ids: ids } as const;
+    const choice = { index: 0, text, logprobs: logprobs && textLogprobs(logprobs, offset), finish_reason: reason as "stop" | "length" | null, token_ids: ids } as const;
     return { ...head, object: "text_completion", choices: [choice] };
   },
   usage: (head, usage) => ({ ...head, object: "text_completion", choices: [], usage }),
@@ -108,7 +108,7 @@ async function whole(runner: Runner, checked: Checked, options?: RequestOptions)
   });
 }
 
-function streamed<Chunk extends ChatCompletionChunk | Completion>(runner: Runner, checked: Checked, head: Head, shape: Shape<Chunk>, options?: RequestOptions): Promise<Stream<Chunk>> {
+function streamed<Chunk extends ChatCompletionChunk | CompletionChunk>(runner: Runner, checked: Checked, head: Head, shape: Shape<Chunk>, options?: RequestOptions): Promise<Stream<Chunk>> {
   const controller = new AbortController();
   const { signal } = options ?? {};
   const forward = () => controller.abort(signal?.reason);

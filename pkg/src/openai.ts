@@ -231,15 +231,31 @@ export interface ChatCompletionChunk extends Reply {
 
 export interface Completion extends Reply {
   object: "text_completion";
-  /** Empty in a stream's chunk that carries the usage. */
+  choices: [{
+    index: 0;
+    text: string;
+    logprobs: CompletionLogprobs | null;
+    finish_reason: "stop" | "length";
+    token_ids: number[];
+  }];
+  usage: Usage;
+  signals: Signals;
+  made_for: MadeFor;
+}
+
+/** OpenAI's types call it `Completion` too, and do not know that a stream's `finish_reason` is null until the end. */
+export interface CompletionChunk extends Reply {
+  object: "text_completion";
+  /** Empty in the chunk that carries the usage. */
   choices: {
     index: 0;
     text: string;
     logprobs: CompletionLogprobs | null;
-    finish_reason: FinishReason | null;
+    finish_reason: "stop" | "length" | null;
     token_ids: number[];
   }[];
   usage?: Usage | null;
+  /** As in a chat's chunks. */
   signals?: Signals;
   made_for?: MadeFor;
 }

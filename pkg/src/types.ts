@@ -2,7 +2,7 @@
 
 import type { KingletError } from "./errors.js";
 import type {
-  ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionRequest, EmbeddingRequest, EmbeddingResponse, RequestOptions,
+  ChatCompletion, ChatCompletionChunk, ChatRequest, Completion, CompletionChunk, CompletionRequest, EmbeddingRequest, EmbeddingResponse, RequestOptions,
 } from "./openai.js";
 
 export type * from "./openai.js";
@@ -172,7 +172,7 @@ export interface Create<Request, Whole, Chunk> {
 export interface Engine {
   readonly info: EngineInfo;
   readonly chat: { completions: { create: Create<ChatRequest, ChatCompletion, ChatCompletionChunk> } };
-  readonly completions: { create: Create<CompletionRequest, Completion, Completion> };
+  readonly completions: { create: Create<CompletionRequest, Completion, CompletionChunk> };
   readonly embeddings: { create(request: EmbeddingRequest, options?: RequestOptions): Promise<EmbeddingResponse> };
   tokenize(text: string): Promise<number[]>;
   detokenize(ids: readonly number[]): Promise<string>;

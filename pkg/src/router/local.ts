@@ -15,6 +15,7 @@ export interface LocalEnd {
   finish: string;
   reasoning: string;
   toolCalls: ToolCall[];
+  weakToolCall: boolean;
   features: Signals;
   promptTokens: number;
   completionTokens: number;
@@ -22,7 +23,12 @@ export interface LocalEnd {
 
 /** What is read of a chunk; our engine's has more than others'. */
 interface Chunk {
-  choices?: { delta?: { content?: string | null; reasoning_content?: string | null; tool_calls?: ToolCallDelta[] | null } | null; finish_reason?: string | null; token_ids?: number[] }[];
+  choices?: {
+    delta?: { content?: string | null; reasoning_content?: string | null; tool_calls?: ToolCallDelta[] | null } | null;
+    finish_reason?: string | null;
+    token_ids?: number[];
+    logprobs?: { content?: { logprob: number }[] | null } | null;
+  }[];
   usage?: { prompt_tokens?: number; completion_tokens?: number } | null;
   signals?: Signals;
   made_for?: MadeFor;
@@ -34,18 +40,26 @@ export function parameters(request: AskRequest): Record<string, unknown> {
   return params;
 }
 
+/** A token of a call that is less likely than one in four: the name or an argument is a guess. */
+const WEAK = Math.log(1 / 4);
+
 /** Rejects with what the model rejects with. */
 export async function runLocal(model: LocalModel, request: AskRequest, signal: AbortSignal, to: LocalListener): Promise<void> {
-  const body = { ...parameters(request), messages: request.messages, stream: true, stream_options: { include_usage: true } };
+  // Of a call of a tool each token counts.
+  const logprobs = request.tools?.length ? { logprobs: true } : {};
+  const body = { ...parameters(request), ...logprobs, messages: request.messages, stream: true, stream_options: { include_usage: true } };
   const chunks = (await model.chat.completions.create(body as never, { signal })) as AsyncIterable<Chunk>;
-  const end: LocalEnd = { finish: "stop", reasoning: "", toolCalls: [], features: {}, promptTokens: 0, completionTokens: 0 };
+  const end: LocalEnd = { finish: "stop", reasoning: "", toolCalls: [], weakToolCall: false, features: {}, promptTokens: 0, completionTokens: 0 };
   let madeFor: MadeFor | undefined;
   let tokens = 0;
   for await (const { choices, usage, signals, made_for } of chunks) {
     const choice = choices?.[0];
     tokens += choice?.token_ids?.length ?? 0;
     end.reasoning += choice?.delta?.reasoning_content ?? "";
-    for (const piece of choice?.delta?.tool_calls ?? []) add(end.toolCalls, piece);
+    for (const piece of choice?.delta?.tool_calls ?? []) {
+      add(end.toolCalls, piece);
+      end.weakToolCall ||= choice?.logprobs?.content?.some(({ logprob }) => logprob < WEAK) ?? false;
+    }
     if (choice?.delta?.content) to.token(choice.delta.content);
     if (choice?.finish_reason) {
       end.finish = choice.finish_reason;

@@ -1,6 +1,6 @@
 // The public types of the router.
 
-import type { ChatCompletion, ChatCompletionChunk, ChatRequest, RequestOptions } from "../openai.js";
+import type { ChatCompletion, ChatCompletionChunk, ChatRequest, RequestOptions, ToolCall, ToolCallDelta } from "../openai.js";
 import type { Create } from "../types.js";
 
 /**
@@ -173,7 +173,7 @@ export interface Answer {
   text: string;
   source: Source;
   finish: "stop" | "length" | "tool_calls" | "content_filter";
-  toolCalls: object[];
+  toolCalls: ToolCall[];
   /** What a thinking model thought before. */
   reasoning: string;
   /** Of the local answer. `pOk`: the probability that it is acceptable; null without a calibration. */
@@ -276,7 +276,7 @@ export interface Routed {
 export type RoutedCompletion = Omit<ChatCompletion, "choices" | "signals" | "made_for" | "usage"> & {
   choices: [{
     index: 0;
-    message: { role: "assistant"; content: string; reasoning_content?: string; refusal: null; tool_calls?: object[] };
+    message: { role: "assistant"; content: string; reasoning_content?: string; refusal: null; tool_calls?: ToolCall[] };
     logprobs: null;
     finish_reason: Answer["finish"];
   }];
@@ -287,7 +287,7 @@ export type RoutedCompletion = Omit<ChatCompletion, "choices" | "signals" | "mad
 export type RoutedChunk = Pick<ChatCompletionChunk, "id" | "created" | "model" | "object"> & {
   choices: {
     index: 0;
-    delta: { role?: "assistant"; content?: string; reasoning_content?: string; tool_calls?: object[] };
+    delta: { role?: "assistant"; content?: string; reasoning_content?: string; tool_calls?: ToolCallDelta[] };
     logprobs: null;
     finish_reason: Answer["finish"] | null;
   }[];

@@ -1,7 +1,7 @@
 // What crosses between the tabs: plain, cloneable data on one channel that all of them hear.
 
 import type { ErrorData } from "../errors.js";
-import type { ChatCompletion, ChatCompletionChunk, Completion, EmbeddingRequest, EmbeddingResponse } from "../openai.js";
+import type { ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk, EmbeddingRequest, EmbeddingResponse } from "../openai.js";
 import type { EngineInfo, MemoryUse, Stats } from "../types.js";
 
 /** A method of the engine and its argument. `stream`: pieces come before the end. */
@@ -12,7 +12,7 @@ export type Call =
   | { method: "detokenize"; argument: number[] }
   | { method: "memory" };
 
-export type Piece = ChatCompletionChunk | Completion;
+export type Piece = ChatCompletionChunk | CompletionChunk;
 export type Value = ChatCompletion | Completion | EmbeddingResponse | number[] | string | MemoryUse | undefined;
 
 export interface Failure extends ErrorData {

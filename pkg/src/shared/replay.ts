@@ -1,7 +1,7 @@
 // An answer that another tab's engine begins anew: what was told already is left out.
 
 import { KingletError } from "../errors.js";
-import type { ChatCompletionChunk, Completion } from "../openai.js";
+import type { ChatCompletionChunk, CompletionChunk } from "../openai.js";
 import type { Piece } from "./protocol.js";
 
 type Field = "content" | "reasoning_content" | "text";
@@ -48,6 +48,6 @@ export class Replay {
     const news = Object.values(rest).some((text) => text !== "");
     if (!news && choice.finish_reason === null) return undefined;
     const changed = "delta" in choice ? { ...choice, delta: { ...choice.delta, ...rest } } : { ...choice, ...rest };
-    return { ...piece, choices: [changed] } as ChatCompletionChunk & Completion & P;
+    return { ...piece, choices: [changed] } as ChatCompletionChunk & CompletionChunk & P;
   }
 }
