@@ -125,7 +125,7 @@ pub fn retry_after(header: &str, now_ms: u64) -> Option<u64> {
 /// Milliseconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT` or RFC 850's `Sunday, 06-Nov-94 08:49:37 GMT`.
 fn http_date(date: &str) -> Option<u64> {
     let (_, date) = text::split(date, ",")?;
-    let mut parts = date.split(|c| c == ' ' || c == '-').filter(|part| !part.is_empty());
+    let mut parts = date.split([' ', '-']).filter(|part| !part.is_empty());
     let day = text::number(parts.next()?)?;
     let month = parts.next()?;
     let month = text::find("JanFebMarAprMayJunJulAugSepOctNovDec", month, 0).filter(|_| month.len() == 3)? / 3;

@@ -125,7 +125,7 @@ impl Machine {
     }
 
     fn limit(&self, request: &Request) -> u64 {
-        let asked = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| request.params.get(*name)?.as_u64());
+        let asked = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| request.params.get(name)?.as_u64());
         asked.or(self.config.cloud.as_ref().map(|cloud| cloud.limit())).unwrap_or(0)
     }
 

@@ -95,7 +95,7 @@ impl Machine {
         // Whoever sets a limit expects a cut.
         let limited = ["max_tokens", "max_completion_tokens"]
             .iter()
-            .any(|key| params.get(*key).is_some_and(|limit| limit.as_u64().is_some()));
+            .any(|key| params.get(key).is_some_and(|limit| limit.as_u64().is_some()));
         let cut = end.finish == Finish::Length && !limited;
         let structural = if end.tool_calls.is_empty() {
             veto(&ask.local.text, cut, params.get("response_format").unwrap_or(&Value::Null))

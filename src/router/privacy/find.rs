@@ -195,7 +195,7 @@ fn emails(text: &str, found: &mut Vec<Found>) {
         let domain = |c: char| is_letter(c) || c.is_ascii_digit() || c == '.' || c == '-';
         let rest = &text[at + 1..];
         let mut host = &rest[..rest.len() - rest.trim_start_matches(domain).len()];
-        host = host.trim_end_matches(|c| c == '.' || c == '-');
+        host = host.trim_end_matches(['.', '-']);
         let letters = |label: &str| label.chars().filter(|c| is_letter(*c)).take(2).count();
         // Digits that follow without a blank are not its end.
         while let Some((rest, _)) = text::split_last(host, b'.').filter(|(_, top)| letters(top) < 2) {
@@ -316,7 +316,7 @@ fn ipv4(text: &str, at: usize) -> Option<usize> {
     // The longest has 15 characters, and a dot may follow.
     let near = &bytes[..bytes.len().min(at + 17)];
     let length = run(near, at, |byte| byte.is_ascii_digit() || byte == b'.');
-    let word = text[at..at + length].trim_end_matches(|c| c == '.');
+    let word = text[at..at + length].trim_end_matches('.');
     address::is_v4(word).then_some(at + word.len())
 }
 
