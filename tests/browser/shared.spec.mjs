@@ -17,7 +17,7 @@ async function tab(/** @type {string} */ name) {
     const { createSharedEngine } = await import(/** @type {string} */ ("/pkg/dist/shared.js"));
     const { KingletError } = await import(/** @type {string} */ ("/pkg/dist/index.js"));
     Object.assign(globalThis, {
-      shared: await createSharedEngine({ name, backend: "cpu" }),
+      shared: await createSharedEngine({ name, backend: "cpu", threads: 1 }),
       /** What a promise rejects with. */
       async problem(/** @type {Promise<unknown>} */ promise) {
         return promise.then(() => "nothing failed", (e) => ({ known: e instanceof KingletError, code: e.code, message: e.message, text: e.text }));
