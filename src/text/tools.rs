@@ -2,12 +2,13 @@
 //! cold: it runs once for a request and is a part of every page's download, so that small code is worth more than fast code.
 
 use super::chat_template::{Arguments, ChatTemplate, Message};
+use super::jinja::dump;
 use crate::Result;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// How a call is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolFormat {
     /// `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Hermes, Qwen2.5 and Qwen3, SmolLM2 and 3; any model that is
@@ -22,6 +23,16 @@ pub enum ToolFormat {
 }
 
 impl ToolFormat {
+    /// As JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ToolFormat::Tagged => "tagged",
+            ToolFormat::Phi => "phi",
+            ToolFormat::Mistral => "mistral",
+            ToolFormat::Llama => "llama",
+        }
+    }
+
     /// What stands before a call, or a list of them.
     pub fn open(self) -> Option<&'static str> {
         match self {
@@ -86,11 +97,11 @@ impl ToolFormat {
             let parts = [
                 if i > 0 { separator } else { "" },
                 "{\"name\": ",
-                &function["name"].to_string(),
+                &dump(&function["name"]),
                 ", \"",
                 self.arguments(),
                 "\": ",
-                &function["arguments"].to_string(),
+                &dump(&function["arguments"]),
                 "}",
             ];
             out.extend(parts);
@@ -120,8 +131,8 @@ enum Place {
 }
 
 /// What templates are tried with is text, because macros that build JSON take much code.
-const TOOL: &str = r#"[{"type": "function", "function": {"name": "kinglet_probe", "description": "",
-    "parameters": {"type": "object", "properties": {}}}}]"#;
+const TOOL: &str = r#"[{"role": "", "tools": [{"type": "function", "function": {"name": "kinglet_probe", "description": "",
+    "parameters": {"type": "object", "properties": {}}}}]}]"#;
 const USER: &str = r#"[{"role": "user", "content": "hello"}]"#;
 const SYSTEM: &str = r#"[{"role": "system", "content": "hello", "tools": "kinglet_probe"},
     {"role": "user", "content": "hello"}]"#;
@@ -142,11 +153,11 @@ pub struct ToolUse {
 impl ToolUse {
     #[cold]
     pub(super) fn of(template: &ChatTemplate) -> ToolUse {
-        let tools: Value = serde_json::from_str(TOOL).expect("it is JSON");
+        let read = |json: &str| serde_json::from_str::<Vec<Message>>(json).expect("they are messages");
+        let tools = read(TOOL)[0].rest["tools"].clone();
         let none = Arguments::new();
         let shows = |conversation: &str, tools: Option<&Value>, arguments: &Arguments, wanted: &[&str]| {
-            let messages: Vec<Message> = serde_json::from_str(conversation).expect("they are messages");
-            let text = template.render_with(&messages, tools, arguments, true);
+            let text = template.render_with(&read(conversation), tools, arguments, true);
             text.is_ok_and(|text| wanted.iter().all(|wanted| text.contains(wanted)))
         };
         let xml = Arguments::from_iter([("xml_tools".to_string(), tools.clone())]);
@@ -187,12 +198,10 @@ impl ToolUse {
             Place::Tools => to_template = Some(tools.clone()),
             Place::XmlTools => drop(arguments.insert("xml_tools".into(), tools.clone())),
             Place::SystemField => {
-                let functions: Vec<&Value> =
-                    tools.as_array().into_iter().flatten().map(|tool| &tool["function"]).collect();
-                let functions = serde_json::to_string(&functions).expect("plain data");
+                let functions = tools.as_array().into_iter().flatten().map(|tool| tool["function"].clone()).collect();
                 system(&mut messages, "You are a helpful assistant with some tools.")
                     .rest
-                    .insert("tools".into(), functions.to_string().into());
+                    .insert("tools".into(), dump(&Value::Array(functions)).into());
             }
             Place::Prompt => {
                 let system = system(&mut messages, "You are a helpful assistant.");
@@ -266,7 +275,7 @@ fn told(tools: &Value) -> String {
         signatures within <tools></tools> XML tags:\n<tools>\n"
         .to_string();
     for tool in tools.as_array().into_iter().flatten() {
-        out.extend([&tool.to_string(), "\n"]);
+        out.extend([&dump(tool), "\n"]);
     }
     out + "</tools>\n\nFor each function call, return a json object with function name and arguments within \
         <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>"

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { launch, SWIFTSHADER } from "./lib/browser.mjs";
+import { launchFirefox } from "./lib/browser.mjs";
 import { openGpu } from "./lib/gpu.mjs";
 import { openPackage } from "./lib/package.mjs";
 import { schemaOf } from "./lib/schemas.mjs";
@@ -207,7 +207,7 @@ describe("tools", () => {
 describe("on a GPU", () => {
   /** @type {Awaited<ReturnType<typeof openGpu>>} */
   let gpu;
-  before(async () => void (gpu = await openGpu("Chromium", () => launch(SWIFTSHADER))));
+  before(async () => void (gpu = await openGpu("Firefox", launchFirefox)));
   after(() => gpu.close());
 
   test("the same answer as on the CPU, which goes on with it when the device is lost", async (t) => {
@@ -284,5 +284,6 @@ test(`${SCHEMAS} schemas, ${PROMPTS.length} prompts each: what ends with stop is
   }
   const perToken = sum.ms / sum.tokens - sum.free / sum.freeTokens;
   t.diagnostic(`${sum.stopped} of ${sum.answers} stopped, all valid; ${sum.cut} cut by length; ${sum.closed} closed in time; ${sum.refused} refused; ${(sum.ms / sum.tokens).toFixed(2)} ms a token, ${perToken.toFixed(2)} more than free ones`);
-  assert.ok(sum.stopped > sum.cut && sum.refused <= sum.answers / 10, JSON.stringify(sum));
+  // A small model that may write a text of any length goes on and on.
+  assert.ok(sum.closed === SCHEMAS && sum.stopped > sum.answers / 3 && sum.refused === 0, JSON.stringify(sum));
 });
