@@ -238,7 +238,10 @@ test(`${SCHEMAS} schemas, ${PROMPTS.length} prompts each: what ends with stop is
   const ajv = new Ajv2020({ strict: false, allErrors: true });
   formats.default(ajv);
   await it.page.evaluate(async () => void Object.assign(globalThis, { engine: await createEngine({ contextLength: 1024 }) }));
-  const sum = { answers: 0, stopped: 0, cut: 0, closed: 0, refused: 0, tokens: 0, ms: 0, free: 0, freeTokens: 0 };
+  const sum = { answers: 0, stopped: 0, cut: 0, closed: 0, refused: 0 };
+  /** Milliseconds and tokens of free answers, of those in a form, of those that are closed in time. */
+  const times = { free: [0, 0], bound: [0, 0], closing: [0, 0] };
+  const add = (/** @type {number[]} */ time, /** @type {number} */ ms, /** @type {number} */ tokens) => ((time[0] += ms), (time[1] += tokens));
   for (let seed = 1; seed <= SCHEMAS; seed++) {
     const schema = schemaOf(seed);
     const valid = ajv.compile(schema);
@@ -267,10 +270,8 @@ test(`${SCHEMAS} schemas, ${PROMPTS.length} prompts each: what ends with stop is
       }
       const { message, finish_reason } = reply.choices[0];
       sum.answers++;
-      sum.ms += decodeMs;
-      sum.tokens += tokens;
-      sum.free += freeMs;
-      sum.freeTokens += freeTokens;
+      add(closes ? times.closing : times.bound, decodeMs, tokens);
+      add(times.free, freeMs, freeTokens);
       if (finish_reason === "length") {
         assert.ok(!closes, `schema ${seed} was not closed: ${message.content}`);
         sum.cut++;
@@ -282,8 +283,8 @@ test(`${SCHEMAS} schemas, ${PROMPTS.length} prompts each: what ends with stop is
       assert.ok(valid(JSON.parse(message.content ?? "")), `schema ${seed}: ${message.content}\n${ajv.errorsText(valid.errors)}\n${JSON.stringify(schema)}`);
     }
   }
-  const perToken = sum.ms / sum.tokens - sum.free / sum.freeTokens;
-  t.diagnostic(`${sum.stopped} of ${sum.answers} stopped, all valid; ${sum.cut} cut by length; ${sum.closed} closed in time; ${sum.refused} refused; ${(sum.ms / sum.tokens).toFixed(2)} ms a token, ${perToken.toFixed(2)} more than free ones`);
+  const perToken = Object.entries(times).map(([what, [ms, tokens]]) => `${what} ${(ms / tokens).toFixed(2)}`).join(", ");
+  t.diagnostic(`${sum.stopped} of ${sum.answers} stopped, all valid; ${sum.cut} cut by length; ${sum.closed} closed in time; ${sum.refused} refused; ms a token: ${perToken}`);
   // A small model that may write a text of any length goes on and on.
   assert.ok(sum.closed === SCHEMAS && sum.stopped > sum.answers / 3 && sum.refused === 0, JSON.stringify(sum));
 });
