@@ -2,6 +2,7 @@
 //! caller queues.
 
 mod load;
+mod run;
 mod types;
 
 use crate::backend::cpu::CpuBackend;
@@ -10,13 +11,14 @@ use crate::backend::{Backend, HeadRows, Memory};
 use crate::formats::lora;
 pub use crate::generate::TokenLogprob;
 use crate::generate::sampler::SplitMix64;
-use crate::generate::thinking::{OPEN, Said, Thoughts};
-use crate::generate::{AdapterUse, Answer, Constraint, GenerateOptions, Mask};
+use crate::generate::thinking::{OPEN, Said};
+use crate::generate::{AdapterUse, Answer, Constraint, GenerateOptions};
 use crate::model::{adapter, arch, decoder};
 use crate::source::ByteSource;
 use crate::text::tokenizer::Special;
-use crate::text::{ChatTemplate, Message, Tokenizer, ToolFormat};
+use crate::text::{ChatTemplate, Tokenizer, ToolFormat};
 use crate::{Error, Result};
+use run::{Run, has_calls, is_check};
 use std::collections::BTreeMap;
 pub use types::{Clock, Info, LoadOptions, Request, Stats, Step, WallClock};
 
@@ -41,49 +43,6 @@ pub struct Session<B = CpuBackend> {
     run: Option<Run>,
     stats: Stats,
     seeds: SplitMix64,
-}
-
-struct Run {
-    answer: Answer,
-    /// What the answer has to look like.
-    constraint: Option<Box<dyn Constraint>>,
-    /// The token that begins thoughts, where the answer may begin with some.
-    think: Option<u32>,
-    /// The backend chooses the tokens.
-    on_device: bool,
-    /// How many more it will choose.
-    device_tokens: usize,
-    started: f64,
-    first_token: f64,
-}
-
-impl Run {
-    /// The next token is the form's business; in thoughts it is not.
-    fn follows(&self) -> bool {
-        let thinks = |thoughts: &Thoughts| !thoughts.are_over() && !thoughts.may_begin();
-        self.constraint.is_some() && !self.answer.thoughts().is_some_and(thinks)
-    }
-
-    /// What may come next; `None`: anything.
-    fn mask(&mut self) -> Result<Option<Mask>> {
-        let left = self.answer.left();
-        let Some(constraint) = &mut self.constraint else { return Ok(None) };
-        let mut mask = constraint.mask(left)?;
-        let may_think = self.answer.is_empty() && self.answer.thoughts().is_some_and(Thoughts::may_begin);
-        if let (Some(mask), Some(think), true) = (&mut mask, self.think, may_think) {
-            mask.allow(think);
-        }
-        Ok(mask)
-    }
-}
-
-fn has_calls(message: &Message) -> bool {
-    message.role == "tool" || message.rest.get("tool_calls").is_some_and(|calls| !calls.is_null())
-}
-
-/// After how many tokens the signals so far are told: 1, 8, and twice as many each time from there.
-fn is_check(tokens: usize) -> bool {
-    tokens == 1 || (tokens >= 8 && tokens.is_power_of_two())
 }
 
 impl<B: Backend> Session<B> {

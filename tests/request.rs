@@ -206,3 +206,29 @@ fn raw_text_has_no_thoughts() {
     let answer = finish(&mut session);
     assert_eq!((answer.text.as_str(), answer.reasoning.as_str()), ("<think><think><think>", ""));
 }
+
+/// Thoughts are free, the answer behind them is not; where the model is told not to think, it cannot begin to.
+#[cfg(feature = "grammar")]
+#[test]
+fn a_form_begins_behind_the_thoughts() {
+    use kinglet::grammar::{Guide, Spec, Vocabulary};
+    let mut session = qwen();
+    let vocabulary = Vocabulary::of(session.tokenizer()).unwrap();
+    let spec: Spec = serde_json::from_value(json!({ "type": "regex", "regex": "yes|no" })).unwrap();
+    let mut ask = |token: &str, arguments: Value| {
+        let options = GenerateOptions { ignore_eos: false, ..always(&session, token, 12) };
+        let request = json!({ "messages": [{ "role": "user", "content": "Hi" }], "chat_template_kwargs": arguments });
+        let request = Request { options, ..serde_json::from_value(request).unwrap() };
+        let guide = Guide::new(&vocabulary, &spec).unwrap();
+        session.start_constrained(&request, Some(Box::new(guide))).unwrap();
+        finish(&mut session)
+    };
+    let thinks = ask("<think>", json!({}));
+    assert!(thinks.text.is_empty() && thinks.reasoning.starts_with("<think>"), "{thinks:?}");
+    assert_eq!((thinks.ids.len(), thinks.reason), (12, Some(FinishReason::Length)));
+    for (token, arguments) in [("</think>", json!({ "begin": 1 })), ("<think>", json!({ "enable_thinking": false }))] {
+        let answer = ask(token, arguments);
+        assert!(["yes", "no"].contains(&answer.text.as_str()) && answer.reasoning.is_empty(), "{answer:?}");
+        assert_eq!(answer.reason, Some(FinishReason::Stop));
+    }
+}
