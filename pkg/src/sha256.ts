@@ -1,5 +1,6 @@
 // SHA-256 (FIPS 180-4) over chunks: WebCrypto wants a whole file in memory, and here nothing waits for the wasm.
 
+/** Of the roots of the first primes: the third ones, and of eight the second ones, what is behind the point. */
 const K = new Int32Array(64);
 const INITIAL = new Int32Array(8);
 for (let n = 2, found = 0; found < 64; n++) {
@@ -11,7 +12,6 @@ for (let n = 2, found = 0; found < 64; n++) {
 
 export class Sha256 {
   #state = INITIAL.slice();
-  #words = new Int32Array(64);
   #rest = new Uint8Array(64);
   #length = 0;
 
@@ -23,11 +23,11 @@ export class Sha256 {
       this.#rest.set(bytes.subarray(0, 64 - begun), begun);
       at = Math.min(64 - begun, bytes.length);
       if (begun + at < 64) return this;
-      this.#compress(this.#rest, 0, 64);
+      compress(this.#state, this.#rest, 0);
     }
-    const end = at + Math.floor((bytes.length - at) / 64) * 64;
-    this.#compress(bytes, at, end);
-    this.#rest.set(bytes.subarray(end));
+    // One block a call: an engine replaces a function that is called often sooner than a loop that is running.
+    for (; at + 64 <= bytes.length; at += 64) compress(this.#state, bytes, at);
+    this.#rest.set(bytes.subarray(at));
     return this;
   }
 
@@ -40,42 +40,42 @@ export class Sha256 {
     this.update(padding);
     return Array.from(this.#state, (word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
   }
+}
 
-  #compress(bytes: Uint8Array, from: number, to: number): void {
-    const w = this.#words;
-    const s = this.#state;
-    for (let at = from; at < to; at += 64) {
-      for (let i = 0, p = at; i < 16; i++, p += 4) w[i] = (bytes[p]! << 24) | (bytes[p + 1]! << 16) | (bytes[p + 2]! << 8) | bytes[p + 3]!;
-      for (let i = 16; i < 64; i++) {
-        const x = w[i - 15]!;
-        const y = w[i - 2]!;
-        const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
-        const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
-        w[i] = (w[i - 16]! + s0 + w[i - 7]! + s1) | 0;
-      }
-      let a = s[0]!, b = s[1]!, c = s[2]!, d = s[3]!, e = s[4]!, f = s[5]!, g = s[6]!, h = s[7]!;
-      for (let i = 0; i < 64; i++) {
-        const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
-        const t1 = (h + s1 + (g ^ (e & (f ^ g))) + K[i]! + w[i]!) | 0;
-        const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
-        const t2 = (s0 + ((a & b) | (c & (a | b)))) | 0;
-        h = g;
-        g = f;
-        f = e;
-        e = (d + t1) | 0;
-        d = c;
-        c = b;
-        b = a;
-        a = (t1 + t2) | 0;
-      }
-      s[0] = (s[0]! + a) | 0;
-      s[1] = (s[1]! + b) | 0;
-      s[2] = (s[2]! + c) | 0;
-      s[3] = (s[3]! + d) | 0;
-      s[4] = (s[4]! + e) | 0;
-      s[5] = (s[5]! + f) | 0;
-      s[6] = (s[6]! + g) | 0;
-      s[7] = (s[7]! + h) | 0;
-    }
+const words = new Int32Array(64);
+
+/** The block of 64 bytes from `at` on. */
+function compress(s: Int32Array, bytes: Uint8Array, at: number): void {
+  const w = words;
+  for (let i = 0, p = at; i < 16; i++, p += 4) w[i] = (bytes[p]! << 24) | (bytes[p + 1]! << 16) | (bytes[p + 2]! << 8) | bytes[p + 3]!;
+  for (let i = 16; i < 64; i++) {
+    const x = w[i - 15]!;
+    const y = w[i - 2]!;
+    const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
+    const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
+    w[i] = (w[i - 16]! + s0 + w[i - 7]! + s1) | 0;
   }
+  let a = s[0]!, b = s[1]!, c = s[2]!, d = s[3]!, e = s[4]!, f = s[5]!, g = s[6]!, h = s[7]!;
+  for (let i = 0; i < 64; i++) {
+    const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
+    const t1 = (h + s1 + (g ^ (e & (f ^ g))) + K[i]! + w[i]!) | 0;
+    const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
+    const t2 = (s0 + ((a & b) | (c & (a | b)))) | 0;
+    h = g;
+    g = f;
+    f = e;
+    e = (d + t1) | 0;
+    d = c;
+    c = b;
+    b = a;
+    a = (t1 + t2) | 0;
+  }
+  s[0] = (s[0]! + a) | 0;
+  s[1] = (s[1]! + b) | 0;
+  s[2] = (s[2]! + c) | 0;
+  s[3] = (s[3]! + d) | 0;
+  s[4] = (s[4]! + e) | 0;
+  s[5] = (s[5]! + f) | 0;
+  s[6] = (s[6]! + g) | 0;
+  s[7] = (s[7]! + h) | 0;
 }

@@ -73,7 +73,9 @@ export function throttled(bytes, bytesPerSecond, { etag = '"v1"', ranges = true,
       response.write(bytes.subarray(at, until));
       seen.sent += until - at;
       at = until;
-      if (at >= end) response.end();
+      if (at < end) return;
+      clearInterval(timer);
+      response.end();
     }, MS);
     response.on("close", () => {
       clearInterval(timer);
