@@ -6,8 +6,8 @@ import type { PoolStart } from "./protocol.js";
 /** A worker that has not come up by then will not. */
 const START_MS = 10_000;
 /** Words of `Shared` in src/backend/cpu/pool.rs. */
-const JOB = 1;
-const ENDED = 2;
+const JOB = 0;
+const ENDED = 1;
 
 export class PoolHost {
   /** All come up, or none is left. */

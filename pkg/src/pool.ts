@@ -6,7 +6,7 @@ import init, { help } from "#wasm/threads";
 /** Kernels need little; the memory is the model's. */
 const STACK_BYTES = 256 << 10;
 /** In `Shared` of src/backend/cpu/pool.rs: the word that says how many bytes there are in the next ones, and how many there may be. */
-const WORDS = 3;
+const WORDS = 2;
 const WORDS_BYTES = 252;
 
 let lastWords: string | undefined;

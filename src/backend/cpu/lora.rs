@@ -66,6 +66,11 @@ impl Adapters {
         Ok(())
     }
 
+    /// Whether any of the active ones adds to the product of `slot`.
+    pub fn add_to(&self, layer: usize, slot: LayerSlot) -> bool {
+        self.active.contains_key(&(layer, slot))
+    }
+
     /// Adds to `outs`, each `[tokens, rows of its slot]`, what the active adapters make of `x`, `[tokens, cols]`.
     pub fn add<const N: usize>(
         &mut self,

@@ -147,10 +147,10 @@ impl Matrix {
         with_kernel!(self.format, self.relaxed, |K| K::unpack(group, row % ROWS, out));
     }
 
-    /// Groups of a strip: what is unpacked together where there are several tokens.
-    fn strip_groups(&self) -> usize {
+    /// Groups that are given to a thread together: where there are several tokens a strip, which is unpacked at once.
+    fn unit(&self, tokens: usize) -> usize {
         let expanded = self.expanded_bytes();
-        strip_bytes(expanded) / expanded
+        if tokens > 1 { strip_bytes(expanded) / expanded } else { 1 }
     }
 
     /// Of a group.
@@ -252,9 +252,49 @@ impl Matrix {
 
 /// The products of several matrices with the same panel, each into its own `[tokens, rows]`.
 pub fn products<const N: usize>(pool: &mut Pool, x: &mut Panel, of: [(&Matrix, &mut [f32]); N]) -> Result<()> {
+    let unit = of.each_ref().map(|(m, _)| m.unit(x.tokens));
+    // Where the units of each begin.
+    let (mut first, mut units) = ([0; N], 0);
+    for (i, (m, _)) in of.iter().enumerate() {
+        first[i] = units;
+        units += m.groups().div_ceil(unit[i]);
+    }
+    let least = unit.into_iter().min().unwrap_or(1);
+    let part = |given: &Range<usize>, i: usize| {
+        let at = |unit_at: usize| unit_at.saturating_sub(first[i]) * unit[i];
+        at(given.start)..at(given.end)
+    };
+    divide_rows(pool, x, of, units, least, part, |_, _| {})
+}
+
+/// As [`products`], of matrices with the same number of rows: `then(rows, outs)` follows where the rows of all are there.
+pub fn products_then<const N: usize>(
+    pool: &mut Pool,
+    x: &mut Panel,
+    of: [(&Matrix, &mut [f32]); N],
+    then: impl Fn(Range<usize>, &[Parts<f32>; N]) + Sync,
+) -> Result<()> {
+    let rows = of[0].0.rows;
+    assert!(of.iter().all(|(m, _)| m.rows == rows));
+    let unit = of.iter().map(|(m, _)| m.unit(x.tokens)).max().unwrap_or(1);
+    let units = of[0].0.groups().div_ceil(unit);
+    let part = |given: &Range<usize>, _| given.start * unit..given.end * unit;
+    divide_rows(pool, x, of, units, N * unit, part, |given, outs| {
+        then(given.start * unit * ROWS..rows.min(given.end * unit * ROWS), outs);
+    })
+}
+
+/// Gives out `units`, of at least `least` groups; `part(units, i)`: which groups of matrix i they are.
+fn divide_rows<const N: usize>(
+    pool: &mut Pool,
+    x: &mut Panel,
+    of: [(&Matrix, &mut [f32]); N],
+    units: usize,
+    least: usize,
+    part: impl Fn(&Range<usize>, usize) -> Range<usize> + Sync,
+    then: impl Fn(&Range<usize>, &[Parts<f32>; N]) + Sync,
+) -> Result<()> {
     let tokens = x.tokens;
-    // What is given out together: a group, or a strip where there are several tokens.
-    let unit = |m: &Matrix| if tokens > 1 { m.strip_groups() } else { 1 };
     let mut strip = 0;
     for (m, out) in &of {
         assert!(m.is_complete() && x.cols == m.cols && out.len() >= tokens * m.rows);
@@ -264,27 +304,21 @@ pub fn products<const N: usize>(pool: &mut Pool, x: &mut Panel, of: [(&Matrix, &
     }
     let mut scratch = x.take_scratch(strip * pool.threads())?;
     let strips = Parts::of(&mut scratch);
-    // Where the units of each begin.
-    let mut first = [0; N];
-    let mut units = 0;
-    for (first, (m, _)) in first.iter_mut().zip(&of) {
-        *first = units;
-        units += m.groups().div_ceil(unit(m));
-    }
-    let of = of.map(|(m, out)| (m, Parts::of(out)));
+    let matrices = of.each_ref().map(|(m, _)| *m);
+    let outs = of.map(|(_, out)| Parts::of(out));
     let panel = &*x;
-    let cost = ROWS * x.cols * tokens * of.iter().map(|(m, _)| unit(m)).min().unwrap_or(1);
-    pool.divide(units, cost, |given, thread| {
+    pool.divide(units, least * ROWS * x.cols * tokens, |given, thread| {
         // SAFETY: each thread has a strip of its own.
         let expanded = unsafe { strips.part(thread * strip..(thread + 1) * strip) };
-        for (first, (m, out)) in first.iter().zip(&of) {
-            let groups = |at: usize| (at.saturating_sub(*first) * unit(m)).min(m.groups());
-            let groups = groups(given.start)..groups(given.end);
+        for (i, m) in matrices.iter().enumerate() {
+            let Range { start, end } = part(&given, i);
+            let groups = start.min(m.groups())..end.min(m.groups());
             if !groups.is_empty() {
                 // SAFETY: groups are given out once, and each has its own rows.
-                with_kernel!(m.format, m.relaxed, |K| unsafe { m.product_of::<K>(groups, panel, expanded, *out) });
+                with_kernel!(m.format, m.relaxed, |K| unsafe { m.product_of::<K>(groups, panel, expanded, outs[i]) });
             }
         }
+        then(&given, &outs);
     });
     x.give_scratch(scratch);
     Ok(())

@@ -1,6 +1,7 @@
-//! Worker threads. A job is a number of independent pieces, which the threads take from a counter; the caller takes its
-//! share, so that a thread that sleeps or is not scheduled costs nothing but its help. Who computes a piece makes no
-//! difference to it: results are the same bits with any number of threads.
+//! Worker threads. A job is a number of independent pieces. Each thread has a share of them, a run of neighbours, so that it
+//! reads on in memory; one that is through takes from the ends of the others' shares. The caller does so too: a thread that
+//! sleeps or is not scheduled costs nothing but its help. Who computes a piece makes no difference to it: results are the
+//! same bits with any number of threads.
 //!
 //! Natively the pool starts its threads; in a browser the page does (`pkg/src/pool-host.ts`), and they come in by
 //! [`Shared::help`].
@@ -28,7 +29,11 @@ pub fn default_threads() -> usize {
 }
 
 /// Pieces a thread: more even out what is uneven, each costs an atomic operation.
-const PIECES: usize = 8;
+const PIECES: usize = 4;
+
+/// No share has more.
+const MOST_PIECES: usize = MOST_THREADS * PIECES;
+const _: () = assert!(MOST_PIECES < 1 << 16);
 
 /// Multiply-adds of the smallest piece, some microseconds: smaller ones would cost more than they bring.
 const GRAIN: usize = 1 << 15;
@@ -52,28 +57,66 @@ pub struct Pool {
 /// The address of a job, as the compiler sees it.
 type Work<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
+/// Two lines of the cache, which are fetched together: what one thread writes does not slow another's reading beside it.
+#[derive(Default)]
+#[repr(C, align(128))]
+struct Apart<T>(T);
+
 /// What the threads have in common. JavaScript knows the first three.
 #[derive(Default)]
-#[repr(C)]
+#[repr(C, align(128))]
 pub struct Shared {
-    /// Number of the job (high half), and how many of its pieces are not taken yet. Sleepers wait for another number.
-    left: AtomicU64,
+    /// Number of the job; sleepers wait for another one.
+    job: AtomicU32,
     /// Not 0: the threads go. The page writes that, and wakes them, before it terminates their workers: one that sleeps in
     /// the wasm would take a browser seconds to end.
     ended: AtomicU32,
     last_words: LastWords,
-    /// Of the job: the address of its `Work`, and its pieces. They stay while a piece is taken and not done.
-    work: AtomicUsize,
-    pieces: AtomicUsize,
-    /// Pieces done.
-    done: AtomicUsize,
-    sleepers: AtomicU32,
-    caller_sleeps: AtomicBool,
+    /// Of the job: the address of its `Work`, which stays while a piece is taken and not done, and its shares.
+    of_job: Apart<(AtomicUsize, AtomicUsize)>,
+    shares: Shares,
+    /// Pieces done, and whether the caller sleeps until all are.
+    done: Apart<(AtomicUsize, AtomicBool)>,
+    sleepers: Apart<AtomicU32>,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
     bed: Mutex<()>,
     #[cfg(not(target_arch = "wasm32"))]
     job_is_there: Condvar,
     job_is_done: Condvar,
+}
+
+/// Of each thread: the number of the job, the first piece that is left and the one after the last (32, 16 and 16 bits). What
+/// is taken of it is taken from this job: where it is another's, the exchange fails.
+struct Shares([Apart<AtomicU64>; MOST_THREADS]);
+
+impl Default for Shares {
+    fn default() -> Self {
+        Shares(std::array::from_fn(|_| Apart::default()))
+    }
+}
+
+impl Shares {
+    fn give(&self, thread: usize, job: u32, pieces: Range<usize>) {
+        let share = u64::from(job) << 32 | (pieces.start as u64) << 16 | pieces.end as u64;
+        self.0[thread].0.store(share, SeqCst);
+    }
+
+    /// A piece of the share of `thread`: its first one for itself, else its last.
+    fn take(&self, thread: usize, job: u32, own: bool) -> Option<usize> {
+        let share = &self.0[thread].0;
+        let mut now = share.load(Acquire);
+        loop {
+            let (of, first, end) = ((now >> 32) as u32, now as u32 >> 16, now as u32 & 0xffff);
+            if of != job || first == end {
+                return None;
+            }
+            let (piece, then) = if own { (first, now + (1 << 16)) } else { (end - 1, now - 1) };
+            match share.compare_exchange_weak(now, then, SeqCst, Acquire) {
+                Ok(_) => return Some(piece as usize),
+                Err(other) => now = other,
+            }
+        }
+    }
 }
 
 /// Of a thread that will never finish its piece. JavaScript writes them, after a trap: first the bytes, UTF-8, then their
@@ -162,7 +205,9 @@ impl Pool {
         let pieces = units.div_ceil(size);
         match &self.shared {
             Some(shared) if pieces > 1 && self.threads > 1 => {
-                shared.run(pieces, &|piece, thread| work(piece * size..units.min((piece + 1) * size), thread));
+                shared.run(self.threads, pieces, &|piece, thread| {
+                    work(piece * size..units.min((piece + 1) * size), thread)
+                });
             }
             _ => work(0..units, 0),
         }
@@ -192,13 +237,17 @@ impl Shared {
         }
     }
 
-    fn run(&self, pieces: usize, work: Work) {
-        let job = job_of(self.left.load(Relaxed)).wrapping_add(1);
-        self.work.store(&raw const work as usize, Relaxed);
-        self.pieces.store(pieces, Relaxed);
-        self.done.store(0, Relaxed);
-        self.left.store(u64::from(job) << 32 | pieces as u64, SeqCst);
-        if self.sleepers.load(SeqCst) > 0 {
+    fn run(&self, threads: usize, pieces: usize, work: Work) {
+        let job = self.job.load(Relaxed).wrapping_add(1);
+        let (address, shares) = &self.of_job.0;
+        address.store(&raw const work as usize, Relaxed);
+        shares.store(threads, Relaxed);
+        self.done.0.0.store(0, Relaxed);
+        for thread in 0..threads {
+            self.shares.give(thread, job, thread * pieces / threads..(thread + 1) * pieces / threads);
+        }
+        self.job.store(job, SeqCst);
+        if self.sleepers.0.load(SeqCst) > 0 {
             self.wake_helpers();
         }
         self.take_pieces(job, 0);
@@ -210,25 +259,24 @@ impl Shared {
 
     /// Takes and does pieces of a job while there are any.
     fn take_pieces(&self, job: u32, thread: usize) {
+        let (address, shares) = &self.of_job.0;
+        let shares = shares.load(Relaxed);
         let mut count = 0;
-        let mut left = self.left.load(Acquire);
-        while job_of(left) == job && left as u32 > 0 {
-            if let Err(now) = self.left.compare_exchange_weak(left, left - 1, SeqCst, Acquire) {
-                left = now;
-                continue;
+        for i in 0..shares {
+            let of = (thread + i) % shares;
+            while let Some(piece) = self.shares.take(of, job, i == 0) {
+                // SAFETY: `run` stored the address, and does not return before this piece is done.
+                let work = unsafe { *(address.load(Relaxed) as *const Work) };
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(piece, thread))) {
+                    *lock(&self.panic) = Some(panic);
+                }
+                count += 1;
             }
-            let piece = self.pieces.load(Relaxed) - (left as u32 as usize);
-            // SAFETY: `run` stored the address, and does not return before this piece is done.
-            let work = unsafe { *(self.work.load(Relaxed) as *const Work) };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(piece, thread))) {
-                *lock(&self.panic) = Some(panic);
-            }
-            count += 1;
-            left -= 1;
         }
         if count > 0 {
-            self.done.fetch_add(count, SeqCst);
-            if self.caller_sleeps.load(SeqCst) {
+            let (done, caller_sleeps) = &self.done.0;
+            done.fetch_add(count, SeqCst);
+            if caller_sleeps.load(SeqCst) {
                 // It holds the lock until it sleeps.
                 drop(lock(&self.bed));
                 self.job_is_done.notify_all();
@@ -237,30 +285,31 @@ impl Shared {
     }
 
     fn await_others(&self, pieces: usize) {
-        let is_done = || self.done.load(SeqCst) == pieces;
+        let (done, caller_sleeps) = &self.done.0;
+        let is_done = || done.load(SeqCst) == pieces;
         if spin_until(is_done) {
             return;
         }
         let mut bed = lock(&self.bed);
-        self.caller_sleeps.store(true, SeqCst);
+        caller_sleeps.store(true, SeqCst);
         while !is_done() {
             if let Some(words) = self.last_words.read() {
                 panic!("a thread of the pool crashed: {words}");
             }
             bed = self.job_is_done.wait_timeout(bed, NOTICE).unwrap_or_else(|e| e.into_inner()).0;
         }
-        self.caller_sleeps.store(false, SeqCst);
+        caller_sleeps.store(false, SeqCst);
     }
 
     /// The number of a job after `seen`; None at the end.
     fn next_job(&self, seen: u32) -> Option<u32> {
-        let is_there = || job_of(self.left.load(SeqCst)) != seen || self.ended.load(SeqCst) != 0;
+        let is_there = || self.job.load(SeqCst) != seen || self.ended.load(SeqCst) != 0;
         if !spin_until(is_there) {
-            self.sleepers.fetch_add(1, SeqCst);
+            self.sleepers.0.fetch_add(1, SeqCst);
             self.sleep_until(is_there, seen);
-            self.sleepers.fetch_sub(1, SeqCst);
+            self.sleepers.0.fetch_sub(1, SeqCst);
         }
-        (self.ended.load(SeqCst) == 0).then(|| job_of(self.left.load(SeqCst)))
+        (self.ended.load(SeqCst) == 0).then(|| self.job.load(SeqCst))
     }
 }
 
@@ -283,37 +332,28 @@ impl Shared {
 /// Unlike a condition variable's, this word is one that JavaScript can wake sleepers of.
 #[cfg(target_arch = "wasm32")]
 impl Shared {
-    fn job_word(&self) -> *mut i32 {
-        // The high half.
-        self.left.as_ptr().cast::<i32>().wrapping_add(1)
-    }
-
     #[cfg(target_feature = "atomics")]
     fn sleep_until(&self, is_there: impl Fn() -> bool, seen: u32) {
         while !is_there() {
             // SAFETY: an aligned word, only used by atomic operations.
-            unsafe { core::arch::wasm32::memory_atomic_wait32(self.job_word(), seen as i32, -1) };
+            unsafe { core::arch::wasm32::memory_atomic_wait32(self.job.as_ptr().cast(), seen as i32, -1) };
         }
     }
 
     #[cfg(target_feature = "atomics")]
     fn wake_helpers(&self) {
         // SAFETY: as above.
-        unsafe { core::arch::wasm32::memory_atomic_notify(self.job_word(), u32::MAX) };
+        unsafe { core::arch::wasm32::memory_atomic_notify(self.job.as_ptr().cast(), u32::MAX) };
     }
 
     // Memory that nobody shares has no sleepers.
     #[cfg(not(target_feature = "atomics"))]
     fn sleep_until(&self, is_there: impl Fn() -> bool, _seen: u32) {
-        assert!(is_there() && !self.job_word().is_null());
+        assert!(is_there());
     }
 
     #[cfg(not(target_feature = "atomics"))]
     fn wake_helpers(&self) {}
-}
-
-fn job_of(left: u64) -> u32 {
-    (left >> 32) as u32
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
