@@ -14,20 +14,23 @@ function start(name, program, args, env = {}) {
   const path = join(ROOT, "target/servers", name, "bin", program);
   if (!existsSync(path)) throw new Error(`${name} is not installed: run \`cargo xtask setup\``);
   const child = spawn(path, args, { cwd: SERVERS, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  // Two streams: what a server logs may fall into the middle of a line that it prints.
   let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output = (output + data).slice(-10_000)));
+  let log = "";
+  child.stdout.on("data", (data) => (output = (output + data).slice(-10_000)));
+  child.stderr.on("data", (data) => (log = (log + data).slice(-10_000)));
   process.on("exit", () => child.kill());
   return {
-    /** Waits until `ready` says something. @template T @param {(output: string) => Promise<T | undefined> | T | undefined} ready */
+    /** Waits until `ready` says something to what was printed. @template T @param {(output: string) => Promise<T | undefined> | T | undefined} ready */
     async until(ready) {
       for (const end = Date.now() + STARTS_MS; Date.now() < end; ) {
         const found = await ready(output);
         if (found !== undefined) return found;
-        if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}:\n${output}`);
+        if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}:\n${output}\n${log}`);
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
       child.kill();
-      throw new Error(`${name} did not start:\n${output}`);
+      throw new Error(`${name} did not start:\n${output}\n${log}`);
     },
     close: () => new Promise((resolve) => (child.exitCode === null ? (child.once("exit", resolve), child.kill()) : resolve(undefined))),
   };
