@@ -353,9 +353,8 @@ impl<B: Backend> Session<B> {
     pub async fn embed_tokens(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.abort();
         self.check_tokens(tokens)?;
+        self.use_adapters(&[])?;
         self.cached.clear();
-        self.backend.use_adapters(&[])?;
-        self.active.clear();
         self.backend.expect_positions(tokens.len())?;
         let hidden = self.backend.spec().hidden;
         let mut mean = vec![0f64; hidden];

@@ -520,6 +520,58 @@ test("what cannot be honoured is refused with the setting's name", async () => {
   assert.equal(errors.length, wanted.length);
 });
 
+test("a call of a tool with a token that is a guess is weak, and the cloud is asked; one that is sure stays", async () => {
+  const { url } = await healthy(22);
+  const found = await page.evaluate(async (url) => {
+    /** A model that calls one tool, as sure of its argument as is said. */
+    const calling = (/** @type {number} */ logprob) => ({
+      chat: {
+        completions: {
+          async *chunks() {
+            const piece = (/** @type {object} */ call, /** @type {number} */ logprob) => ({ choices: [{ delta: { tool_calls: [{ index: 0, ...call }] }, logprobs: { content: [{ logprob }] }, finish_reason: null }] });
+            yield piece({ id: "c", type: "function", function: { name: "weather", arguments: "" } }, -0.01);
+            yield piece({ function: { arguments: '{"city":"Paris"}' } }, logprob);
+            yield { choices: [{ delta: {}, finish_reason: "tool_calls" }], usage: { prompt_tokens: 5, completion_tokens: 5 } };
+          },
+          create() {
+            return Promise.resolve(this.chunks());
+          },
+        },
+      },
+    });
+    const ask = async (/** @type {number} */ logprob) => {
+      const made = await router(url, { local: /** @type {any} */ (calling(logprob)), calibration: undefined });
+      return made.ask(question("What is the weather?", { tools: [{ type: "function", function: { name: "weather" } }] })).answer;
+    };
+    const [sure, guess] = [await ask(-0.1), await ask(-3)];
+    return { sure: [sure.source, sure.toolCalls], guess: [guess.source, guess.record.wantedCloud] };
+  }, url);
+  assert.deepEqual(found.sure, ["local", [{ id: "c", type: "function", function: { name: "weather", arguments: '{"city":"Paris"}' } }]]);
+  assert.deepEqual(found.guess, ["cloud", "veto-weak-tool-call"]);
+});
+
+test("what a listener throws is the page's to hear of, and costs no answer", async () => {
+  const { url } = await healthy(23);
+  const found = await page.evaluate(async (url) => {
+    const heard = /** @type {string[]} */ ([]);
+    const hear = (/** @type {ErrorEvent} */ e) => {
+      e.preventDefault();
+      heard.push(e.message);
+    };
+    addEventListener("error", hear);
+    const broken = (/** @type {string} */ what) => () => {
+      throw new Error(`${what} broke`);
+    };
+    const made = await router(url, { onRecord: broken("onRecord"), onEvent: broken("onEvent") });
+    const sources = [(await made.ask(unsure()).answer).source, (await made.ask(question("Who are you?")).answer).source];
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    removeEventListener("error", hear);
+    return { heard, sources };
+  }, url);
+  assert.deepEqual(found.sources, ["cloud", "local"]);
+  assert.ok(found.heard.some((message) => message.includes("onRecord broke")) && found.heard.some((message) => message.includes("onEvent broke")), found.heard.join());
+});
+
 test("nothing was thrown in the page that nobody caught", () => {
   assert.deepEqual(at.log.filter((line) => line.startsWith("page error")), []);
 });

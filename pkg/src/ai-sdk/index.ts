@@ -5,6 +5,7 @@ import type {
   LanguageModelV4StreamPart, LanguageModelV4Usage, SharedV4Warning,
 } from "@ai-sdk/provider";
 import { badRequest, KingletError } from "../errors.js";
+import type { ToolCallPiece } from "../tool-pieces.js";
 import { toRequest } from "./request.js";
 
 /** What has chat completions: an engine, a router. */
@@ -25,12 +26,6 @@ export type KingletLanguageModel = LanguageModelV4 & {
   /** For ai 6. */
   asV3(): LanguageModelV3;
 };
-
-interface ToolCallPiece {
-  index?: number;
-  id?: string;
-  function?: { name?: string; arguments?: string };
-}
 
 interface Chunk {
   id: string;

@@ -1,6 +1,6 @@
 // The conversation of a session of the Prompt API, as OpenAI's messages.
 
-import type { ToolCall } from "./reply.js";
+import type { ToolCall } from "../openai.js";
 
 export interface PromptMessage {
   role: "system" | "user" | "assistant";

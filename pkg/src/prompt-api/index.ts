@@ -5,7 +5,9 @@ import type { Chat } from "../ai-sdk/index.js";
 import { badRequest, KingletError } from "../errors.js";
 import { History, type Prompt, type PromptMessage } from "./history.js";
 import { check, domError, sampling, textOnly, until, type CoreOptions } from "./options.js";
-import { gather, type Chunk, type Reply, type ToolCall } from "./reply.js";
+import type { ToolCall } from "../openai.js";
+import { addPiece } from "../tool-pieces.js";
+import type { Chunk, Reply } from "./reply.js";
 
 export type { Prompt, PromptMessage };
 
@@ -203,7 +205,7 @@ function languageModelClass(source: PromptApiSource) {
           for await (const { choices, usage } of chunks) {
             const delta = choices[0]?.delta;
             if (usage) reply.tokens = usage.total_tokens;
-            for (const piece of delta?.tool_calls ?? []) gather(reply.calls, piece);
+            for (const piece of delta?.tool_calls ?? []) addPiece(reply.calls, piece);
             if (!delta?.content) continue;
             reply.text += delta.content;
             yield delta.content;

@@ -1,10 +1,7 @@
 // What is read of a reply.
 
-export interface ToolCall {
-  id: string;
-  type: "function";
-  function: { name: string; arguments: string };
-}
+import type { ToolCall } from "../openai.js";
+import type { ToolCallPiece } from "../tool-pieces.js";
 
 export interface Reply {
   text: string;
@@ -13,12 +10,6 @@ export interface Reply {
 }
 
 export interface Chunk {
-  choices: { delta?: { content?: string | null; tool_calls?: { index?: number; id?: string; function?: { name?: string; arguments?: string } }[] } }[];
+  choices: { delta?: { content?: string | null; tool_calls?: ToolCallPiece[] } }[];
   usage?: { total_tokens: number } | null;
-}
-
-export function gather(calls: ToolCall[], { index = 0, id, function: piece }: NonNullable<NonNullable<Chunk["choices"][number]["delta"]>["tool_calls"]>[number]): void {
-  const call = (calls[index] ??= { id: id ?? `call_${index}`, type: "function", function: { name: "", arguments: "" } });
-  call.function.name += piece?.name ?? "";
-  call.function.arguments += piece?.arguments ?? "";
 }

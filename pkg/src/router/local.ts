@@ -1,6 +1,7 @@
 // The local model's side of a question: its stream as the core's events.
 
-import type { MadeFor, Signals, ToolCall, ToolCallDelta } from "../openai.js";
+import type { MadeFor, Signals, ToolCall } from "../openai.js";
+import { addPiece, type ToolCallPiece } from "../tool-pieces.js";
 import type { AskRequest, LocalModel } from "./types.js";
 
 export interface LocalListener {
@@ -24,7 +25,7 @@ export interface LocalEnd {
 /** What is read of a chunk; our engine's has more than others'. */
 interface Chunk {
   choices?: {
-    delta?: { content?: string | null; reasoning_content?: string | null; tool_calls?: ToolCallDelta[] | null } | null;
+    delta?: { content?: string | null; reasoning_content?: string | null; tool_calls?: ToolCallPiece[] | null } | null;
     finish_reason?: string | null;
     token_ids?: number[];
     logprobs?: { content?: { logprob: number }[] | null } | null;
@@ -57,7 +58,7 @@ export async function runLocal(model: LocalModel, request: AskRequest, signal: A
     tokens += choice?.token_ids?.length ?? 0;
     end.reasoning += choice?.delta?.reasoning_content ?? "";
     for (const piece of choice?.delta?.tool_calls ?? []) {
-      add(end.toolCalls, piece);
+      addPiece(end.toolCalls, piece);
       end.weakToolCall ||= choice?.logprobs?.content?.some(({ logprob }) => logprob < WEAK) ?? false;
     }
     if (choice?.delta?.content) to.token(choice.delta.content);
@@ -69,9 +70,4 @@ export async function runLocal(model: LocalModel, request: AskRequest, signal: A
     if (usage) Object.assign(end, { promptTokens: usage.prompt_tokens ?? 0, completionTokens: usage.completion_tokens ?? tokens });
   }
   to.done(end, madeFor);
-}
-
-function add(calls: ToolCall[], { index, id = "", function: { name = "", arguments: text } }: ToolCallDelta): void {
-  const call = (calls[index] ??= { id, type: "function", function: { name, arguments: "" } });
-  call.function.arguments += text;
 }

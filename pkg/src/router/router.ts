@@ -27,7 +27,7 @@ export async function createRouter(options: RouterOptions): Promise<Router> {
   const { calibration, mode, policy, privacy, budget, net, cloud } = options;
   const where = cloud && { ...cloud, url: resolveUrl(cloud.url, "cloud.url").href, auth: undefined, authHeader: undefined };
   const name = options.name ?? (where ? new URL(where.url).host : "local");
-  const notice = (notice: RouterNotice) => options.onEvent?.(notice);
+  const notice = (notice: RouterNotice) => apart(() => options.onEvent?.(notice));
   const store = new Store(name, options.storage, (error) => notice({ type: "storage-failed", error }));
   const grants = await readGrants(store);
   const [seed = 0] = crypto.getRandomValues(new Uint32Array(1));
@@ -63,7 +63,7 @@ class LocalFirst implements Router {
           this.#totals.add(record, end);
           if (waits) end.outbox = waits;
         }
-        options.onRecord?.(record);
+        apart(() => options.onRecord?.(record));
       },
     });
     this.#shell.local = options.local;
@@ -183,6 +183,17 @@ function whole(request: AskRequest | string): AskRequest {
   }
   if (request.n !== undefined && request.n !== null && request.n !== 1) throw badRequest("n", "must be 1: a router gives one answer");
   return request;
+}
+
+/** What a listener of the page throws is the page's to hear of, and stops no answer. */
+function apart(listener: () => void): void {
+  try {
+    listener();
+  } catch (e) {
+    queueMicrotask(() => {
+      throw e;
+    });
+  }
 }
 
 function same(a: Destination, b: Destination): boolean {

@@ -63,8 +63,11 @@ export class Shell {
   #act(): void {
     if (this.#acting) return;
     this.#acting = true;
-    for (let action; !this.#writing && (action = this.#actions.shift()); ) this.#do(action);
-    this.#acting = false;
+    try {
+      for (let action; !this.#writing && (action = this.#actions.shift()); ) this.#do(action);
+    } finally {
+      this.#acting = false;
+    }
   }
 
   /** One timer, for the core's next moment. */
