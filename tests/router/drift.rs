@@ -95,12 +95,16 @@ fn a_shift_of_task_is_noticed_and_its_absence_too() {
 #[test]
 fn a_shift_of_length_is_noticed() {
     let runs = if soak() { 1000 } else { 100 };
-    let Some(folder) = folder() else { return };
-    let text = std::fs::read_to_string(folder.join("routellm/gsm8k_responses.csv")).unwrap();
-    let log_length = |text: &str| (text.split_whitespace().count().max(1) as f64).ln();
-    let [usual, other] =
-        [3, 4].map(|column| csv(&text).iter().map(|row| log_length(&row[column])).collect::<Vec<f64>>());
     let mut random = SplitMix64(33);
+    let log_length = |text: &str| (text.split_whitespace().count().max(1) as f64).ln();
+    let [usual, other] = match folder() {
+        Some(folder) => {
+            let text = std::fs::read_to_string(folder.join("routellm/gsm8k_responses.csv")).unwrap();
+            [3, 4].map(|column| csv(&text).iter().map(|row| log_length(&row[column])).collect::<Vec<f64>>())
+        }
+        // Made up: answers half as long again.
+        None => [4.5, 4.9].map(|middle| (0..1319).map(|_| middle + 2.0 * (random.unit() - 0.5)).collect()),
+    };
     let (mut noticed, mut false_alarms) = (0, 0);
     for _ in 0..runs {
         let p_ok = |random: &mut SplitMix64| random.below(1000) as f64 / 1000.0;
