@@ -6,7 +6,7 @@ import { launchWithProfile } from "./lib/browser.mjs";
 import { generator } from "./lib/faults.mjs";
 import { split } from "./lib/gguf.mjs";
 import { file, inTurn, status, throttled } from "./lib/hub.mjs";
-import { GOLDEN, openPackage, STORIES } from "./lib/package.mjs";
+import { GOLDEN, openPackage, STORIES, firstWords } from "./lib/package.mjs";
 
 const IDS = GOLDEN.ids.slice(0, 40);
 const digestOf = (/** @type {Buffer} */ bytes) => createHash("sha256").update(bytes).digest("hex");
@@ -25,22 +25,7 @@ before(async () => void (it = await openPackage(() => launchWithProfile())));
 after(() => it.close());
 beforeEach(() => it.open());
 
-/** Runs in a tab: an engine to its first words, or the failure. */
-async function answer(/** @type {object} */ options, page = it.page) {
-  return page.evaluate(async (options) => {
-    const events = [];
-    const phases = [];
-    let [ids, info] = [[], /** @type {any} */ (undefined)];
-    const error = await failure((async () => {
-      const engine = await createEngine({ backend: "cpu", onEvent: (event) => events.push(event), onProgress: (progress) => phases.push(progress), ...options });
-      ids = /** @type {any} */ (await greedy(engine)).choices[0].token_ids;
-      ({ info } = engine);
-      await engine.dispose();
-    })());
-    return { error, ids, info, events, phases };
-  }, options);
-}
-
+const answer = (/** @type {object} */ options, page = it.page) => firstWords(page, options);
 const list = () => it.page.evaluate(() => kinglet.models.list());
 const requests = (/** @type {string} */ path) => it.seen.filter((request) => request.path === path);
 const stored = async () => (await list())[0]?.storedBytes ?? 0;
@@ -271,7 +256,8 @@ describe("a download goes on", () => {
 
 describe("two tabs", () => {
   test("download once: the second one sees how far the first is, and loads from the store", async () => {
-    it.route("/m.gguf", throttled(LONG, 4e6).route);
+    // Six seconds of it: the second tab is there long before the end.
+    it.route("/m.gguf", throttled(LONG, 1.5e6).route);
     await begin("/m.gguf", 1e6);
     const tab = await it.newTab();
     const busy = await tab.evaluate(() => failure(kinglet.models.delete("/m.gguf")));

@@ -5,7 +5,7 @@ import { after, before, beforeEach, describe, test } from "node:test";
 import { launchFirefox, launchWithProfile } from "./lib/browser.mjs";
 import { split } from "./lib/gguf.mjs";
 import { file, status, throttled } from "./lib/hub.mjs";
-import { GOLDEN, openPackage, PACKAGE, STORIES } from "./lib/package.mjs";
+import { GOLDEN, openPackage, PACKAGE, STORIES, firstWords } from "./lib/package.mjs";
 import { serve } from "./lib/server.mjs";
 import { launchWebKit } from "./lib/webkit.mjs";
 
@@ -27,23 +27,7 @@ function inBrowser(/** @type {string} */ name, /** @type {() => Promise<unknown>
   });
 }
 
-/** Runs an engine to its first words; what it was, or why it was not. */
-function answer(/** @type {object} */ options) {
-  return it.page.evaluate(async (options) => {
-    const events = [];
-    const phases = [];
-    let ids = [];
-    let info;
-    const error = await failure((async () => {
-      const engine = await createEngine({ backend: "cpu", onEvent: (event) => events.push(event), onProgress: (progress) => phases.push(progress), ...options });
-      ids = /** @type {any} */ (await greedy(engine)).choices[0].token_ids;
-      ({ info } = engine);
-      await engine.dispose();
-    })());
-    return { error, ids, info, events, phases };
-  }, options);
-}
-
+const answer = (/** @type {object} */ options) => firstWords(it.page, options);
 const list = () => it.page.evaluate(() => kinglet.models.list());
 /** Requests for a path since it got its route. */
 const requests = (/** @type {string} */ path) => it.seen.filter((request) => request.path === path);

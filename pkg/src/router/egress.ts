@@ -14,12 +14,9 @@ const PROBE_MS = 1000;
  * "Failed to fetch" for all of it. Undefined elsewhere: nothing is asked of a server on the internet.
  */
 export async function diagnose(url: string, signal: AbortSignal): Promise<string | undefined> {
-  const { protocol, origin, hostname } = new URL(url);
+  const { origin, hostname } = new URL(url);
   if (!isLocal(hostname)) return undefined;
   const page = globalThis.location?.origin ?? "this page";
-  if (globalThis.location?.protocol === "https:" && protocol === "http:" && !isLoopback(hostname)) {
-    return `the page is https and ${origin} is not: browsers block that; serve it over https`;
-  }
   if (await isDenied(isLoopback(hostname) ? "loopback-network" : "local-network")) {
     return `the browser may not reach the local network from ${page}: allow "Local network access" (Chrome: the icon beside the address, Site settings) and reload`;
   }

@@ -186,8 +186,21 @@ export interface Answer {
   outbox?: string;
 }
 
+/** What it took, and what it saved. */
+export interface Bill {
+  localTokens: Tokens;
+  cloudTokens: Tokens;
+  costUsd: number;
+  /** Part of the cost is the most that it can have been: the server did not say. */
+  costIsBound: boolean;
+  /** What the cloud would have taken for the answer that was given, at the local model's count of tokens. */
+  counterfactualUsd: number;
+  /** `counterfactualUsd - costUsd`: below 0 where attempts failed. */
+  savedUsd: number;
+}
+
 /** What was decided and why, without a word of the conversation. */
-export interface DecisionRecord {
+export interface DecisionRecord extends Bill {
   mode: Mode;
   source: Source | null;
   wantedCloud: string | null;
@@ -202,15 +215,6 @@ export interface DecisionRecord {
   /** What left the device: bytes of bodies, all attempts together. */
   egress: { to: Destination | null; bytes: number; redactions: Record<string, number> };
   attempts: { outcome: string; status: number | null; ms: number }[];
-  localTokens: Tokens;
-  cloudTokens: Tokens;
-  costUsd: number;
-  /** Part of the cost is the most that it can have been: the server did not say. */
-  costIsBound: boolean;
-  /** What the cloud would have taken for the answer that was given, at the local model's count of tokens. */
-  counterfactualUsd: number;
-  /** `counterfactualUsd - costUsd`: below 0 where attempts failed. */
-  savedUsd: number;
   ms: number;
 }
 
@@ -244,7 +248,7 @@ export interface CalibrationState {
 }
 
 /** Of this router since it was made; `spentUsd` and `unsureUsd` of all tabs in the budget's period. */
-export interface RouterStats {
+export interface RouterStats extends Bill {
   asked: number;
   local: number;
   cloud: number;
@@ -254,12 +258,6 @@ export interface RouterStats {
   aborted: number;
   /** `local / (local + cloud)`; null before the first answer. */
   localShare: number | null;
-  localTokens: Tokens;
-  cloudTokens: Tokens;
-  costUsd: number;
-  costIsBound: boolean;
-  counterfactualUsd: number;
-  savedUsd: number;
   spentUsd: number;
   /** Of `spentUsd`, what is an upper bound. */
   unsureUsd: number;

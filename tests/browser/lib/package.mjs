@@ -147,6 +147,25 @@ function threadNames(/** @type {number} */ pid) {
   });
 }
 
+/**
+ * Runs an engine in the page to its first words: what it was and told on the way, or why it was not.
+ * @param {import("playwright-core").Page} page @param {object} options
+ */
+export function firstWords(page, options) {
+  return page.evaluate(async (options) => {
+    const events = [];
+    const phases = [];
+    let [ids, info] = [[], /** @type {any} */ (undefined)];
+    const error = await failure((async () => {
+      const engine = await createEngine({ backend: "cpu", onEvent: (event) => events.push(event), onProgress: (progress) => phases.push(progress), ...options });
+      ids = /** @type {any} */ (await greedy(engine)).choices[0].token_ids;
+      ({ info } = engine);
+      await engine.dispose();
+    })());
+    return { error, ids, info, events, phases };
+  }, options);
+}
+
 /** Runs in the page. */
 async function inPage() {
   const kinglet = await import(/** @type {string} */ ("/pkg/dist/index.js"));
