@@ -19,7 +19,7 @@ const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDE
   --peers     a set-up copy of the peers' folder; its contenders run interleaved with ours
   --with      which of them. Default wllama2,candle,tjs,llama-native,llama-sse42
   --only-peers  without our package
-  --models    default smollm2-135m-Q4_0,smollm2-135m-Q8_0 (files models/NAME.gguf, made by `cargo run --example make-model`)
+  --models    default smollm2-135m-Q4_0,smollm2-135m-Q8_0 (files models/NAME.gguf, made by cargo run --example make-model)
   --models-dir  default models
   --rounds 3  --reps 1  --gen 64  --ctx 1024  --timeout 300 (s)  --chromium PATH  --verbose
   --out FILE  JSON lines, appended; default results/bench-DATE.jsonl
