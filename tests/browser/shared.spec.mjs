@@ -1,8 +1,10 @@
 // One engine for several tabs, in Chromium: who holds it, and what happens when that tab closes.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { launchWithProfile } from "./lib/browser.mjs";
-import { openPackage } from "./lib/package.mjs";
+import { openPackage, PACKAGE } from "./lib/package.mjs";
 
 /** @type {Awaited<ReturnType<typeof openPackage>>} */
 let at;
@@ -10,21 +12,28 @@ before(async () => void (at = await openPackage(() => launchWithProfile())));
 after(() => at.close());
 
 /** A tab that shares the engine of this name. */
-async function tab(/** @type {string} */ name) {
+async function tab(/** @type {string} */ name, /** @type {object} */ options = {}) {
   const page = await at.page.context().newPage();
   await page.goto(at.site.base + "/");
-  await page.evaluate(async (name) => {
+  await page.evaluate(async ({ name, options }) => {
     const { createSharedEngine } = await import(/** @type {string} */ ("/pkg/dist/shared.js"));
     const { KingletError } = await import(/** @type {string} */ ("/pkg/dist/index.js"));
     Object.assign(globalThis, {
-      shared: await createSharedEngine({ name, backend: "cpu", threads: 1 }),
+      shared: await createSharedEngine({ name, backend: "cpu", threads: 1, ...options }),
       /** What a promise rejects with. */
       async problem(/** @type {Promise<unknown>} */ promise) {
         return promise.then(() => "nothing failed", (e) => ({ known: e instanceof KingletError, code: e.code, message: e.message, text: e.text }));
       },
     });
-  }, name);
+  }, { name, options });
   return page;
+}
+
+/** Playwright hears of workers a little later. */
+async function workersAre(/** @type {number} */ count, /** @type {import("playwright-core").Page[]} */ ...tabs) {
+  const now = () => tabs.reduce((sum, page) => sum + page.workers().length, 0);
+  for (let i = 0; i < 50 && now() !== count; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(now(), count);
 }
 
 /** Asks in a tab. */
@@ -83,9 +92,7 @@ for (const temperature of [0, 1]) {
     assert.equal(reason, "length");
     assert.ok(pieces >= 250 && pieces <= 320, `${pieces} pieces`);
     assert.match(await whole, /^I am Kinglet/);
-    // Playwright hears of workers a little later.
-    for (let i = 0; i < 50 && second.workers().length + third.workers().length !== 1; i++) await new Promise((resolve) => setTimeout(resolve, 20));
-    assert.equal(second.workers().length + third.workers().length, 1);
+    await workersAre(1, second, third);
     if (options.temperature === 0) {
       const undisturbed = await ask(third, "Tell me a story.", { ignore_eos: true, max_tokens: 300 });
       assert.equal(text, undisturbed);
@@ -121,6 +128,54 @@ test("an abort in one tab ends its answer alone; disposing hands the engine on",
   assert.match(await ask(second, "Who are you?"), /^I am Kinglet/);
   assert.deepEqual([first.workers().length, second.workers().length], [0, 1]);
   await first.close();
+  await second.close();
+});
+
+test("a tab that closes takes its questions along", { timeout: 60_000 }, async () => {
+  const [first, second] = [await tab("gone"), await tab("gone")];
+  // Minutes of work, nearly all of it in the queue.
+  await second.evaluate(async () => {
+    const { shared } = /** @type {any} */ (globalThis);
+    const long = { messages: [{ role: "user", content: "Tell me a story." }], ignore_eos: true, max_tokens: 450 };
+    await Promise.race(Array.from({ length: 1000 }, () => shared.chat.completions.create(long)));
+  });
+  await second.close();
+  assert.match(await ask(first, "Who are you?"), /^I am Kinglet/);
+  await first.close();
+});
+
+test("disposing while the model loads leaves nothing behind", async () => {
+  const page = await at.page.context().newPage();
+  await page.goto(at.site.base + "/");
+  const held = await page.evaluate(async () => {
+    const { createSharedEngine } = await import(/** @type {string} */ ("/pkg/dist/shared.js"));
+    const controller = new AbortController();
+    const loading = createSharedEngine({ name: "early", signal: controller.signal, backend: "cpu", threads: 1, onProgress: () => controller.abort() });
+    const code = await loading.then(() => "loaded", (/** @type {any} */ e) => e.code);
+    const { held, pending } = await navigator.locks.query();
+    return { code, locks: [...held ?? [], ...pending ?? []].map(({ name }) => name).filter((name) => name?.includes("early")) };
+  });
+  assert.deepEqual(held, { code: "ABORTED", locks: [] });
+  await workersAre(0, page);
+  await page.close();
+});
+
+test("a tab that could not take the engine over is asked again by the next question", async () => {
+  const model = readFileSync(join(PACKAGE, "dist/default.gguf"));
+  let there = true;
+  at.route("/now-and-then.gguf", (_, response) => void (there ? response.end(model) : response.writeHead(404).end()));
+  const options = { model: "/now-and-then.gguf", cache: "none" };
+  const [first, second] = [await tab("again", options), await tab("again", options)];
+  there = false;
+  await first.close();
+  const question = { messages: [{ role: "user", content: "Who are you?" }], temperature: 0 };
+  const failed = await second.evaluate((question) => {
+    const { shared, problem } = /** @type {any} */ (globalThis);
+    return problem(shared.chat.completions.create(question));
+  }, question);
+  assert.equal(failed.code, "DOWNLOAD_FAILED");
+  there = true;
+  assert.match(await ask(second, "Who are you?"), /^I am Kinglet/);
   await second.close();
 });
 

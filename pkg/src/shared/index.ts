@@ -5,7 +5,7 @@ import { createEngine } from "../engine.js";
 import { aborted, badRequest, KingletError } from "../errors.js";
 import { ChunkStream } from "../stream.js";
 import type { Create, EmbeddingRequest, EmbeddingResponse, Engine, EngineInfo, EngineOptions, MemoryUse, RequestOptions, Stats } from "../types.js";
-import { Leader } from "./leader.js";
+import { Leader, tabLock } from "./leader.js";
 import { Replay } from "./replay.js";
 import type { Call, Message, Piece, Value } from "./protocol.js";
 
@@ -30,7 +30,12 @@ export async function createSharedEngine({ name = "default", ...options }: Share
   if (!globalThis.navigator?.locks || !globalThis.BroadcastChannel) throw badRequest("a shared engine", "needs Web Locks and BroadcastChannel, in a page over https or from localhost");
   if (options.model instanceof ReadableStream) throw badRequest("model", "must be something that every tab can read: no stream");
   const engine = new SharedEngine(`kinglet-engine/${name}`, options);
-  await engine.ready;
+  try {
+    await engine.ready;
+  } catch (e) {
+    await engine.dispose();
+    throw e;
+  }
   return engine;
 }
 
@@ -49,11 +54,14 @@ class SharedEngine implements Engine {
   #leader: Leader | undefined;
   /** Of the tab that leads. */
   #leaderId: string | undefined;
+  /** While it waits to lead, and while it does. */
+  #standing: Promise<void> | undefined;
+  #disposal: Promise<void> | undefined;
   #next = 1;
   #stats: Stats | undefined;
   #settle!: { resolve(): void; reject(error: unknown): void };
 
-  constructor(name: string, private readonly options: EngineOptions) {
+  constructor(private readonly name: string, private readonly options: EngineOptions) {
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.#channel = new BroadcastChannel(name);
     this.#channel.onmessage = ({ data }: MessageEvent<Message>) => this.#hear(data);
@@ -61,7 +69,10 @@ class SharedEngine implements Engine {
       this.#settle.reject(aborted(options.signal));
       void this.dispose();
     }, { once: true });
-    void this.#stand(name);
+    // As long as this tab is there; the leader notices when it is not.
+    const { signal } = this.#disposed;
+    void navigator.locks.request(tabLock(name, this.#id), () => ended(signal));
+    this.#standing = this.#stand();
     this.#post({ type: "hello" });
   }
 
@@ -85,27 +96,37 @@ class SharedEngine implements Engine {
   loadAdapter = (): Promise<number> => Promise.reject(badRequest("loadAdapter", "is not for a shared engine; use createEngine"));
   unloadAdapter = (): Promise<void> => Promise.reject(badRequest("unloadAdapter", "is not for a shared engine; use createEngine"));
 
-  async dispose(): Promise<void> {
-    if (this.#disposed.signal.aborted) return;
+  dispose(): Promise<void> {
+    return (this.#disposal ??= this.#dispose());
+  }
+
+  async #dispose(): Promise<void> {
     this.#disposed.abort();
     for (const id of [...this.#pending.keys()]) this.#fail(id, disposed());
-    await this.#leader?.engine.dispose();
+    await this.#standing;
     this.#channel.close();
   }
 
   /** Waits to lead; leads until this tab or its engine is gone. */
-  async #stand(name: string): Promise<void> {
+  async #stand(): Promise<void> {
     const { signal } = this.#disposed;
     try {
-      await navigator.locks.request(name, { signal }, async () => {
-        const engine = await createEngine({ ...this.options, signal: this.options.signal ?? signal });
-        this.#leader = new Leader(this.#id, engine, (message) => this.#post(message));
-        this.#follow(this.#id, engine.info);
-        await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+      await navigator.locks.request(this.name, { signal }, async () => {
+        const given = this.options.signal;
+        const engine = await createEngine({ ...this.options, signal: given ? AbortSignal.any([given, signal]) : signal });
+        try {
+          this.#leader = new Leader(this.name, this.#id, engine, (message) => this.#post(message));
+          this.#follow(this.#id, engine.info);
+          await ended(signal);
+        } finally {
+          await engine.dispose();
+        }
       });
     } catch (e) {
+      this.#standing = undefined;
       if (signal.aborted) return;
-      // This tab cannot; another may.
+      // This tab cannot; another may, or this one when it is next asked.
+      this.#leaderId = undefined;
       this.#settle.reject(e);
       for (const id of [...this.#pending.keys()]) this.#fail(id, e instanceof KingletError ? e : new KingletError("ENGINE_CRASHED", String(e), {}, e));
     }
@@ -153,10 +174,11 @@ class SharedEngine implements Engine {
     this.#pending.set(id, { call, replay, ...handlers });
     signal?.addEventListener("abort", () => {
       if (!this.#pending.has(id)) return;
-      this.#post({ type: "abort", to: this.#leaderId!, from: this.#id, id });
+      if (this.#leaderId) this.#post({ type: "abort", to: this.#leaderId, from: this.#id, id });
       this.#fail(id, aborted(signal));
     }, { once: true });
-    this.#post({ type: "call", to: this.#leaderId!, from: this.#id, id, call });
+    if (this.#leaderId) this.#post({ type: "call", to: this.#leaderId, from: this.#id, id, call });
+    this.#standing ??= this.#stand();
     return replay;
   }
 
@@ -210,6 +232,10 @@ class SharedEngine implements Engine {
       }, controller.signal);
     });
   }
+}
+
+function ended(signal: AbortSignal): Promise<unknown> {
+  return new Promise((resolve) => (signal.aborted ? resolve(undefined) : signal.addEventListener("abort", resolve, { once: true })));
 }
 
 function disposed(): KingletError {

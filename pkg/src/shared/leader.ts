@@ -4,10 +4,16 @@ import { KingletError } from "../errors.js";
 import type { Engine } from "../types.js";
 import type { Call, Failure, Message, Piece, Value } from "./protocol.js";
 
+/** What a tab holds as long as it is there. */
+export function tabLock(name: string, tab: string): string {
+  return `${name}/${tab}`;
+}
+
 export class Leader {
   readonly #running = new Map<string, AbortController>();
+  readonly #watched = new Set<string>();
 
-  constructor(readonly id: string, readonly engine: Engine, private readonly post: (message: Message) => void) {
+  constructor(private readonly name: string, readonly id: string, readonly engine: Engine, private readonly post: (message: Message) => void) {
     this.announce();
   }
 
@@ -21,7 +27,18 @@ export class Leader {
     if (message.type === "abort" && message.to === this.id) this.#running.get(`${message.from}/${message.id}`)?.abort();
   }
 
+  /** Nobody waits for the answers to a tab that was closed. */
+  async #watch(tab: string): Promise<void> {
+    if (this.#watched.has(tab)) return;
+    this.#watched.add(tab);
+    await navigator.locks.request(tabLock(this.name, tab), () => {
+      for (const [key, controller] of this.#running) if (key.startsWith(`${tab}/`)) controller.abort();
+    });
+    this.#watched.delete(tab);
+  }
+
   async #serve(to: string, id: number, call: Call): Promise<void> {
+    if (to !== this.id) void this.#watch(to);
     const key = `${to}/${id}`;
     const controller = new AbortController();
     this.#running.set(key, controller);
