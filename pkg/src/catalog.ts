@@ -3,6 +3,7 @@
 
 import json from "../catalog.json" with { type: "json" };
 
+/** A model that is known to run. */
 export interface CatalogModel {
   id: string;
   name: string;
@@ -19,6 +20,7 @@ export interface CatalogModel {
   files: CatalogFile[];
 }
 
+/** A quantization of it. */
 export interface CatalogFile {
   quantization: string;
   /** On the Hugging Face Hub. */
@@ -39,6 +41,7 @@ export interface CatalogFile {
   };
 }
 
+/** The models, by family and size. */
 export const catalog: readonly CatalogModel[] = json.models;
 
 /** Where a file of the catalogue is downloaded from. */

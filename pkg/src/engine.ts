@@ -36,6 +36,7 @@ interface Job {
 
 type RunMessage = Extract<FromWorker, { type: "started" | "tokens" | "done" | "embedded" | "aborted" | "rejected" }>;
 
+/** Loads a model into a worker. Resolves when it can be asked; rejects with a `KingletError` that says what to do. */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   checkOptions(options);
   if (options.signal?.aborted) throw aborted(options.signal);

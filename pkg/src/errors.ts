@@ -46,10 +46,12 @@ export class KingletError extends Error {
     this.details = details;
   }
 
+  /** @internal */
   static from(data: ErrorData): KingletError {
     return new KingletError(data.code, data.message, data.details);
   }
 
+  /** @internal */
   toData(): ErrorData {
     return { code: this.code, message: this.message, details: this.details };
   }

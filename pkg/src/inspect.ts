@@ -6,8 +6,10 @@ import { wasmUrls } from "./host.js";
 import { resolveModel } from "./model.js";
 import type { EngineOptions } from "./types.js";
 
+/** How the header is read, and for which context the needs are computed. */
 export interface InspectOptions extends Pick<EngineOptions, "contextLength" | "kvCache" | "cache" | "hub" | "headers" | "signal" | "worker" | "wasmUrl"> {}
 
+/** What a model's header says. */
 export interface ModelReport {
   architecture: string | null;
   name: string | null;
@@ -49,6 +51,7 @@ export interface MemoryNeeded {
   heap: number;
 }
 
+/** Whether this page's memory and GPU can hold the model. */
 export interface Fits {
   /** What `memory.total` may be. */
   limit: number;
@@ -59,6 +62,7 @@ export interface Fits {
   nearest: { contextLength: number } | RecommendedFile | null;
 }
 
+/** A file of the catalogue. */
 export interface RecommendedFile {
   id: string;
   name: string;

@@ -6,14 +6,16 @@ import { askWorker } from "./ask-worker.js";
 import { accessStore, resolveModel } from "./model.js";
 import type { Part } from "./protocol.js";
 import { memory } from "./store/memory.js";
-import type { FileRecord, Store, StoreKind } from "./store/store.js";
+import type { FileRecord, Store } from "./store/store.js";
 import { keyOf, lockOf, openStore, STORES } from "./store/stores.js";
-import type { EngineOptions, ModelFile } from "./types.js";
+import type { CacheOption, EngineOptions, ModelFile } from "./types.js";
 
+/** A model, or the beginning of one, in a store of this origin. */
 export interface StoredModel {
   /** What `createEngine`, `delete` and `export` take. */
   model: string;
-  store: StoreKind;
+  /** As `cache` names it. */
+  store: Exclude<CacheOption, "auto" | "none">;
   files: number;
   /** Of all files, as far as their sizes are known. */
   bytes?: number;
@@ -27,12 +29,14 @@ export interface StoredModel {
   changed: Date;
 }
 
+/** How an import is made; as for `createEngine`. */
 export interface ImportOptions extends Pick<EngineOptions, "cache" | "headers" | "hub" | "onEvent" | "onProgress" | "revalidate" | "sha256" | "signal" | "worker"> {}
 
 const PATIENCE_MS = 1000;
 
 type Found = { store: Store; record: FileRecord };
 
+/** The models that this origin has stored. */
 export const models = {
   /** In every store there is; also what was begun only. */
   async list(): Promise<StoredModel[]> {

@@ -4,12 +4,15 @@ import type { ResponseFormat, Tool, ToolCall, ToolCallDelta, ToolChoice } from "
 
 export type * from "./forms.js";
 
+/** Beside a request. */
 export interface RequestOptions {
   signal?: AbortSignal;
 }
 
+/** Who says a message. */
 export type Role = "system" | "developer" | "user" | "assistant" | "tool";
 
+/** A message of a conversation. */
 export interface ChatMessage {
   role: Role;
   content?: string | { type: "text"; text: string }[] | null;
@@ -53,6 +56,7 @@ export interface SamplingOptions {
   [option: string]: unknown;
 }
 
+/** A conversation that is to be gone on with. */
 export interface ChatRequest extends SamplingOptions {
   messages: ChatMessage[];
   tools?: Tool[] | null;
@@ -69,6 +73,7 @@ export interface ChatRequest extends SamplingOptions {
   top_logprobs?: number | null;
 }
 
+/** A text that is to be gone on with, without a chat template. */
 export interface CompletionRequest extends SamplingOptions {
   /** Raw text; the empty string is the beginning of a text. */
   prompt: string;
@@ -80,6 +85,7 @@ export interface CompletionRequest extends SamplingOptions {
   top_logprobs?: number | null;
 }
 
+/** Counts of tokens; beyond OpenAI, how long they took. */
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
@@ -96,16 +102,19 @@ export interface Timings {
   predicted_per_second: number;
 }
 
+/** A token that was or could have been chosen. */
 export interface TopLogprob {
   token: string;
   logprob: number;
   bytes: number[] | null;
 }
 
+/** A chosen token, and the likeliest ones in its place. */
 export interface TokenLogprob extends TopLogprob {
   top_logprobs: TopLogprob[];
 }
 
+/** Of the tokens of a chat's answer, with `logprobs: true`. */
 export interface ChatLogprobs {
   content: TokenLogprob[] | null;
   refusal: null;
@@ -157,6 +166,7 @@ export interface MadeFor {
   precision: string;
 }
 
+/** Why an answer ended: by itself, by `max_tokens` or a full context, or to have tools called. */
 export type FinishReason = "stop" | "length" | "tool_calls";
 
 interface Reply {
@@ -166,6 +176,7 @@ interface Reply {
   model: string;
 }
 
+/** A whole answer. */
 export interface ChatCompletion extends Reply {
   object: "chat.completion";
   choices: [
@@ -184,6 +195,7 @@ export interface ChatCompletion extends Reply {
   made_for: MadeFor;
 }
 
+/** A piece of an answer. */
 export interface ChatCompletionChunk extends Reply {
   object: "chat.completion.chunk";
   /** Empty in the chunk that carries the usage. */
@@ -201,6 +213,7 @@ export interface ChatCompletionChunk extends Reply {
   made_for?: MadeFor;
 }
 
+/** A whole completion. */
 export interface Completion extends Reply {
   object: "text_completion";
   choices: [{
@@ -232,6 +245,7 @@ export interface CompletionChunk extends Reply {
   made_for?: MadeFor;
 }
 
+/** Texts whose embeddings are wanted. */
 export interface EmbeddingRequest {
   /** A text, token ids, or a list of either. */
   input: string | readonly string[] | readonly number[] | readonly (readonly number[])[];
@@ -249,6 +263,7 @@ export interface Embedding {
   embedding: number[] | string;
 }
 
+/** Embeddings, in the order of the texts. */
 export interface EmbeddingResponse {
   object: "list";
   data: Embedding[];

@@ -13,12 +13,14 @@ export type ModelFile = string | URL | Blob | ArrayBuffer | ArrayBufferView;
 /** A GGUF adapter of llama.cpp; or what PEFT writes, adapter_model.safetensors and adapter_config.json (or the object in it). */
 export type AdapterSource = ModelFile | { weights: ModelFile; config: ModelFile | object };
 
+/** How an adapter is downloaded. */
 export interface AdapterOptions {
   /** For the download, as for the model's. */
   headers?: Record<string, string>;
   signal?: AbortSignal;
 }
 
+/** What `createEngine` takes. All of it is optional: without a model it is the one that comes with the package. */
 export interface EngineOptions {
   /**
    * Default: the small model that comes with the package. A string is a name of the catalogue ("smollm2-360m",
@@ -61,7 +63,9 @@ export interface EngineOptions {
   sha256?: string | readonly string[];
   /** Ends the loading; the engine does not outlive it. */
   signal?: AbortSignal;
+  /** Called while the model is downloaded and loaded. */
   onProgress?: (progress: Progress) => void;
+  /** Called for what an app may want to tell or log; nothing depends on it. */
   onEvent?: (event: EngineEvent) => void;
   /**
    * The worker's script, or a function that starts it, where `new URL("./worker.js", import.meta.url)` cannot be resolved. With
@@ -74,8 +78,10 @@ export interface EngineOptions {
   testing?: Testing;
 }
 
+/** Where downloads are kept; see `EngineOptions.cache`. */
 export type CacheOption = "auto" | "opfs" | "cache-api" | "memory" | "none";
 
+/** @internal */
 export interface Testing {
   /** "auto" takes an adapter that is a program, which is slower than the CPU backend. */
   software?: boolean;
@@ -90,6 +96,7 @@ export interface Testing {
   tune?: boolean;
 }
 
+/** How far the loading of a model is. */
 export interface Progress {
   phase: "download" | "verify" | "load" | "compile" | "ready";
   /** Bytes, for compile and ready steps. */
@@ -101,6 +108,7 @@ export interface Progress {
   secondsLeft?: number;
 }
 
+/** What happened that is no failure, for `onEvent`. */
 export type EngineEvent =
   | { type: "engine-crashed"; error: KingletError }
   | { type: "engine-restarted" }
@@ -113,6 +121,7 @@ export type EngineEvent =
   | { type: "threads-unavailable"; reason: string }
   | { type: "option-ignored"; option: string };
 
+/** What was loaded, and what it runs on. */
 export interface EngineInfo {
   architecture: string;
   name?: string;
@@ -163,18 +172,28 @@ export interface Stream<Chunk> extends AsyncIterable<Chunk> {
   readonly controller: AbortController;
 }
 
+/** Asks: with `stream: true` for pieces, else for the whole reply. Rejects with a `KingletError`. */
 export interface Create<Request, Whole, Chunk> {
+  /** Pieces as they are made. */
   (request: Request & { stream: true }, options?: RequestOptions): Promise<Stream<Chunk>>;
+  /** The reply when it is whole. */
   (request: Request & { stream?: false | null }, options?: RequestOptions): Promise<Whole>;
+  /** Either, where `stream` is known at run time only. */
   (request: Request, options?: RequestOptions): Promise<Whole | Stream<Chunk>>;
 }
 
+/** A model that is loaded. Its requests run one after the other. */
 export interface Engine {
   readonly info: EngineInfo;
   readonly chat: { completions: { create: Create<ChatRequest, ChatCompletion, ChatCompletionChunk> } };
   readonly completions: { create: Create<CompletionRequest, Completion, CompletionChunk> };
-  readonly embeddings: { create(request: EmbeddingRequest, options?: RequestOptions): Promise<EmbeddingResponse> };
+  readonly embeddings: {
+    /** Computes them with the model's last hidden states. */
+    create(request: EmbeddingRequest, options?: RequestOptions): Promise<EmbeddingResponse>;
+  };
+  /** The text's token ids, without a chat template or a token at the beginning. */
   tokenize(text: string): Promise<number[]>;
+  /** The text of token ids. */
   detokenize(ids: readonly number[]): Promise<string>;
   /**
    * Reads a LoRA adapter for this model; requests name it in `adapters`. It survives a crash and a change of backend.
@@ -185,6 +204,7 @@ export interface Engine {
   unloadAdapter(id: number): Promise<void>;
   /** `undefined` before the first run. */
   stats(): Stats | undefined;
+  /** What the engine takes now. */
   memory(): Promise<MemoryUse>;
   /** Rejects what is pending with DISPOSED and gives the worker's memory back. */
   dispose(): Promise<void>;

@@ -1,9 +1,10 @@
 // Every JavaScript block of the package's documentation runs, in a page of its own, as it stands there.
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
-import { launch } from "./lib/browser.mjs";
+import { launch, launchWithExtension } from "./lib/browser.mjs";
 import { scriptOf, randomOf } from "./lib/fault-scripts.mjs";
 import { CALIBRATION } from "./lib/router.mjs";
 import { PACKAGE } from "./lib/package.mjs";
@@ -35,15 +36,26 @@ after(async () => {
 const answer = Buffer.concat(scriptOf("none", { random: randomOf(1), text: "Hello from the cloud.", slowMs: 0 }).steps.map(({ bytes }) => Buffer.from(bytes ?? [])));
 
 const folder = join(ROOT, "pkg/docs");
-for (const name of readdirSync(folder).filter((name) => name.endsWith(".md"))) {
-  const blocks = [...readFileSync(join(folder, name), "utf8").matchAll(/^```js\n(.*?)^```$/gms)];
-  blocks.forEach(([, code], i) =>
-    test(`${name}, block ${i + 1}`, async () => {
+const pages = [join(ROOT, "pkg/README.md"), ...readdirSync(folder).map((name) => join(folder, name))].filter((path) => path.endsWith(".md"));
+/** The blocks of a page in a language. */
+const blocks = (/** @type {string} */ path, /** @type {string} */ language) => [...readFileSync(path, "utf8").matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms"))].map(([, code]) => code);
+
+/** The JavaScript of a page; blocks that begin with a file's name are files, by that name. */
+function blocksOf(/** @type {string} */ path) {
+  const all = blocks(path, "js");
+  const fileOf = (/** @type {string} */ code) => /^\/\/ ([\w-]+\.js)\n/.exec(code)?.[1];
+  return { scripts: all.filter((code) => !fileOf(code)), files: Object.fromEntries(all.filter(fileOf).map((code) => [fileOf(code), code])) };
+}
+
+for (const path of pages) {
+  blocksOf(path).scripts.forEach((code, i) =>
+    test(`${basename(path)}, block ${i + 1}`, async () => {
       const page = await browser.newPage();
       // Chromium's own would have no model here.
       await page.addInitScript(() => void delete (/** @type {any} */ (globalThis).LanguageModel));
       page.on("dialog", (dialog) => void dialog.accept());
       await page.route("https://ai.example.com/**", (route) => route.fulfill({ contentType: "text/event-stream", headers: { "Access-Control-Allow-Origin": "*" }, body: answer }));
+      await page.route("https://huggingface.co/**", (route) => route.fulfill({ headers: { "Access-Control-Allow-Origin": "*" }, path: join(PACKAGE, "dist/default.gguf") }));
       await page.goto(site.base + "/");
       const shown = await page.evaluate(async (code) => {
         const shown = /** @type {unknown[]} */ ([]);
@@ -62,6 +74,53 @@ for (const name of readdirSync(folder).filter((name) => name.endsWith(".md"))) {
     }),
   );
 }
+
+test("offline.md: its page is isolated by its service worker, and answers without a server", async () => {
+  const { files } = blocksOf(join(folder, "offline.md"));
+  const app = await serve({ "/pkg/": PACKAGE }, (request, response) => {
+    const file = files[request.url?.slice(1) ?? ""];
+    if (request.url === "/") return response.setHeader("Content-Type", "text/html").end(`${PAGE}<script>globalThis.show = (text) => void (document.title = text);</script><script type="module" src="page.js"></script>`), true;
+    if (file) return response.setHeader("Content-Type", "text/javascript").end(file), true;
+  }, {});
+  const page = await browser.newPage();
+  const answered = () => page.waitForFunction(() => document.title.startsWith("I am Kinglet"), undefined, { timeout: 60_000 });
+  try {
+    await page.goto(app.base + "/");
+    await answered();
+    assert.ok(await page.evaluate(() => crossOriginIsolated), "isolated");
+    app.close();
+    await page.context().setOffline(true);
+    await page.reload();
+    await answered();
+    assert.ok(await page.evaluate(() => crossOriginIsolated), "isolated without a server");
+  } finally {
+    await page.close();
+    app.close();
+  }
+});
+
+test("extension.md: its extension answers in the panel, isolated and without a network", async () => {
+  const path = join(folder, "extension.md");
+  const extension = mkdtempSync(join(tmpdir(), "kinglet-extension-"));
+  for (const part of ["dist", "wasm"]) cpSync(join(PACKAGE, part), join(extension, "kinglet", part), { recursive: true });
+  writeFileSync(join(extension, "manifest.json"), blocks(path, "json")[0]);
+  writeFileSync(join(extension, "panel.html"), blocks(path, "html")[0]);
+  for (const [name, code] of Object.entries(blocksOf(path).files)) writeFileSync(join(extension, name), code);
+  const chrome = await launchWithExtension(extension);
+  try {
+    const [background = await chrome.waitForEvent("serviceworker")] = chrome.serviceWorkers();
+    await chrome.setOffline(true);
+    const panel = await chrome.newPage();
+    await panel.goto(new URL("panel.html", background.url()).href);
+    await panel.fill("textarea", "Who are you?");
+    await panel.click("button");
+    await panel.waitForFunction(() => document.querySelector("#answer")?.textContent?.startsWith("I am Kinglet"), undefined, { timeout: 60_000 });
+    assert.ok(await panel.evaluate(() => crossOriginIsolated), "isolated");
+  } finally {
+    await chrome.close();
+    rmSync(extension, { recursive: true });
+  }
+});
 
 test("each error code has its line in the troubleshooting page", () => {
   const codes = [.../** @type {RegExpExecArray} */ (/type ErrorCode =([^;]+);/.exec(readFileSync(join(ROOT, "pkg/src/errors.ts"), "utf8")))[1].matchAll(/"(\w+)"/g)].map(([, code]) => code);

@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask <command>`. Each one first sets up what it needs.
 
 mod demo;
+mod docs;
 mod pack;
 mod serve;
 mod setup;
@@ -16,6 +17,7 @@ usage: cargo xtask COMMAND
   setup                 checks for, and installs, what the other commands need
   pack [--wasm [NAME]]  the npm package (pkg/) and the site (www/dist); --wasm: only the wasm binaries, or one
   size                  what one page loads before the model, and for the router; fails above the gates
+  docs                  the package's pages and the reference of its interfaces, in target/docs
   serve [--port N]      serves www/dist as it is
   demo [--port N]       builds everything and serves the demo page
   demo --headless TEXT  asks the demo page in headless Chromium and streams the answer
@@ -30,6 +32,7 @@ fn main() -> Result<()> {
         ["pack", "--wasm"] => pack::wasm_only(None),
         ["pack", "--wasm", name] => pack::wasm_only(Some(name)),
         ["size"] => size::run(),
+        ["docs"] => docs::build(),
         ["serve"] => serve::run(None),
         ["serve", "--port", port] => serve::run(Some(port.parse()?)),
         ["demo"] => demo::open(None),

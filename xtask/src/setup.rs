@@ -19,7 +19,7 @@ const ICDS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd
 pub fn everything() -> Result<()> {
     wasm_target()?;
     rust_source()?;
-    for dir in ["pkg", "www", "tests/browser"] {
+    for dir in ["pkg", "pkg/typedoc", "www", "tests/browser"] {
         npm(dir)?;
     }
     for browser in [browser()?, firefox()?] {

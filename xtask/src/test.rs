@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{command, line, root, step};
-use crate::{pack, serve, setup, size};
+use crate::{docs, pack, serve, setup, size};
 
 /// Lines of the runners that say how it went; repeated at the end.
 const SUMMARIES: [&str; 5] = ["test result:", "ℹ tests ", "ℹ pass ", "ℹ fail ", "ℹ skipped "];
@@ -46,9 +46,16 @@ pub fn run(soak: bool) -> Result<()> {
     suite.part("native", |suite| suite.watch(command("cargo", ".").args(["test", "--workspace", "--no-fail-fast"])));
     suite.part("pack", |_| pack::everything().map(|()| Vec::new()));
     suite.part("size", |_| size::run().map(|()| Vec::new()));
+    suite.part("docs", |_| docs::build().map(|()| Vec::new()));
     for dir in ["pkg", "www", "tests/browser"] {
         suite.part("types", |suite| suite.watch(command("npm", dir).args(["run", "--silent", "check"])));
     }
+    // Nobody runs the benches in the tests; they have to be JavaScript at least.
+    suite.part("benches", |suite| {
+        let scripts =
+            ["benches/web/bench.mjs", "benches/web/report.mjs", "benches/kernels/run.mjs", "benches/gpu/table.mjs"];
+        scripts.iter().try_fold(Vec::new(), |_, script| suite.watch(command("node", ".").args(["--check", script])))
+    });
     suite.part("browser", |suite| {
         let mut npm = command("npm", "tests/browser");
         suite.watch(npm.args(["run", "--silent", "test"]).env("CHROMIUM", &chromium).env("FIREFOX", &firefox))

@@ -10,10 +10,16 @@ import { toRequest } from "./request.js";
 
 /** What has chat completions: an engine, a router. */
 export interface Chat {
-  readonly chat: { completions: { create(request: never, options?: { signal?: AbortSignal }): Promise<unknown> } };
+  readonly chat: {
+    completions: {
+      /** As OpenAI's. */
+      create(request: never, options?: { signal?: AbortSignal }): Promise<unknown>;
+    };
+  };
   readonly info?: { name?: string; architecture?: string };
 }
 
+/** What stands for the model, and in each request. */
 export interface LanguageModelOptions {
   /** Default: the model's own name. */
   modelId?: string;
@@ -39,6 +45,7 @@ interface Chunk {
 
 type Part = LanguageModelV4StreamPart;
 
+/** A model of the AI SDK on an engine or a router. Throws BAD_REQUEST for anything else. */
 export function languageModel(model: Chat, { modelId, defaults = {} }: LanguageModelOptions = {}): KingletLanguageModel {
   if (typeof model?.chat?.completions?.create !== "function") throw badRequest("model", "must be an engine or a router: it has no chat.completions.create");
   const id = modelId ?? model.info?.name ?? model.info?.architecture ?? "router";

@@ -2,12 +2,14 @@
 
 import type { ToolCall } from "../openai.js";
 
+/** A message of a conversation, as the Prompt API has it. */
 export interface PromptMessage {
   role: "system" | "user" | "assistant";
   content: string | { type: string; value: unknown }[];
   prefix?: boolean;
 }
 
+/** What a session is asked: the user's words, or messages. */
 export type Prompt = string | PromptMessage[];
 
 interface Message {

@@ -11,6 +11,7 @@ import type { Chunk, Reply } from "./reply.js";
 
 export type { Prompt, PromptMessage };
 
+/** Where `LanguageModel` is put. */
 export interface PromptApiOptions {
   /** Replace a native one. Default false: it is left alone. */
   force?: boolean;

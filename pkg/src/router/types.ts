@@ -12,9 +12,15 @@ export type Mode = "only-local" | "prefer-local" | "auto" | "prefer-cloud" | "on
 
 /** An engine of this package, or whatever has its chat completions. */
 export interface LocalModel {
-  chat: { completions: { create(request: never, options?: RequestOptions): Promise<unknown> } };
+  chat: {
+    completions: {
+      /** As OpenAI's. */
+      create(request: never, options?: RequestOptions): Promise<unknown>;
+    };
+  };
 }
 
+/** A server with OpenAI's chat completions. */
 export interface Cloud {
   /** Of the chat completions, whole or relative to the page: `https://host/v1/chat/completions`, `/api/chat`. */
   url: string | URL;
@@ -38,6 +44,7 @@ export interface Cloud {
   extra?: Record<string, unknown>;
 }
 
+/** Who is sent something: a server, and a model of it. */
 export interface Destination {
   /** With its port, where the address has one. */
   host: string;
@@ -53,8 +60,10 @@ export interface Preview {
   redactions: Record<string, number>;
 }
 
+/** The user's word on a preview. */
 export type Decision = "once" | "always" | "deny";
 
+/** What `createRouter` takes. */
 export interface RouterOptions {
   local?: LocalModel;
   /** Without it nothing is ever sent. */
@@ -89,10 +98,11 @@ export interface RouterOptions {
   >>;
   /** Routers of one name share spending, breaker, consents and outbox, across tabs too. Default: the cloud's host. */
   name?: string;
-  /** Where these are kept. Default: localStorage, else (in workers) IndexedDB. `null`: nowhere, each tab for itself. */
+  /** Where these are kept. Default: IndexedDB. `null`: nowhere, each tab for itself. */
   storage?: RouterStorage | null;
   /** Keep what the cloud could not be asked (offline, or it failed), and ask again when it can. Default: no. */
   outbox?: OutboxOptions;
+  /** Called for what a developer should know. */
   onEvent?: (event: RouterNotice) => void;
   /** Each question's record, when it is over. */
   onRecord?: (record: DecisionRecord) => void;
@@ -100,11 +110,15 @@ export interface RouterOptions {
   wasmUrl?: string | URL;
 }
 
+/** A place for strings. Give the same one to all tabs. */
 export interface RouterStorage {
+  /** `null` or `undefined` for a key that was never set. */
   get(key: string): string | null | undefined | Promise<string | null | undefined>;
+  /** Resolves when other tabs can see it. */
   set(key: string, value: string): void | Promise<void>;
 }
 
+/** What waits for the cloud, and who is told of its answers. */
 export interface OutboxOptions {
   /** Keep the questions in `storage`, on this device, so that they survive the page. Default false: in memory. */
   persist?: boolean;
@@ -112,6 +126,7 @@ export interface OutboxOptions {
   onAnswer?: (entry: OutboxEntry, answer: Answer) => void;
 }
 
+/** A question that waits for the cloud. */
 export interface OutboxEntry {
   id: string;
   /** Since 1970. */
@@ -148,6 +163,7 @@ export interface AskRequest extends ChatRequest {
   pre?: number;
 }
 
+/** Who answered. */
 export type Source = "local" | "cloud";
 
 /** The last of a question is `final`; or the iteration throws. */
@@ -158,16 +174,23 @@ export type AskEvent =
   | { type: "check"; k: number; pOk: number; tau: number }
   /** Take back the last `retract` UTF-16 units, which is all that is shown: another source begins. */
   | { type: "switch"; reason: string; retract: number }
-  /** The cloud is wanted. `decide`: for whoever gave no `consent` to the router; no word is a no. */
-  | { type: "consent"; preview: Preview; decide(decision: Decision): void }
+  /** The cloud is wanted. */
+  | {
+      type: "consent";
+      preview: Preview;
+      /** For whoever gave no `consent` to the router; no word is a no. */
+      decide: (decision: Decision) => void;
+    }
   | { type: "retry"; attempt: number; delayMs: number; cause: string; advice?: string }
   | { type: "final"; answer: Answer };
 
+/** Counts of tokens. */
 export interface Tokens {
   input: number;
   output: number;
 }
 
+/** An answer, where it came from, and how certain it is. */
 export interface Answer {
   /** What is shown. */
   text: string;
@@ -222,6 +245,7 @@ export interface DecisionRecord extends Bill {
 export interface Ask extends AsyncIterable<AskEvent> {
   /** Rejects with NO_ANSWER or ABORTED. */
   readonly answer: Promise<Answer>;
+  /** Ends it: the answer rejects with ABORTED. */
   abort(): void;
 }
 
@@ -238,6 +262,7 @@ export interface Explanation {
   calibration: CalibrationState | null;
 }
 
+/** Whether the calibration is for what runs, and what it certifies. */
 export interface CalibrationState {
   /** What the last local answer came of that the calibration is not for; null before the first. */
   differs: string[] | null;
@@ -271,6 +296,7 @@ export interface Routed {
   record: DecisionRecord;
 }
 
+/** A router's whole answer, in OpenAI's shape. */
 export type RoutedCompletion = Omit<ChatCompletion, "choices" | "signals" | "made_for" | "usage"> & {
   choices: [{
     index: 0;
@@ -282,6 +308,7 @@ export type RoutedCompletion = Omit<ChatCompletion, "choices" | "signals" | "mad
   router: Routed;
 };
 
+/** A piece of a router's answer, in OpenAI's shape. */
 export type RoutedChunk = Pick<ChatCompletionChunk, "id" | "created" | "model" | "object"> & {
   choices: {
     index: 0;
@@ -294,18 +321,23 @@ export type RoutedChunk = Pick<ChatCompletionChunk, "id" | "created" | "model" |
   router?: Routed;
 };
 
+/** The questions that wait for the cloud. */
 export interface Outbox {
+  /** The oldest first. */
   list(): Promise<OutboxEntry[]>;
+  /** Forgets a question. */
   remove(id: string): Promise<void>;
   /** Asks again what waits; each answer goes to `onAnswer` and is removed. Called when the network comes back. */
   flush(): Promise<void>;
 }
 
+/** Chooses for each question whether the local model or the cloud answers. */
 export interface Router {
   /** A text is one message of the user. */
   ask(request: AskRequest | string, options?: RequestOptions): Ask;
   /** A dry run. */
   explain(request: AskRequest | string): Explanation;
+  /** What was asked and spent so far. */
   stats(): RouterStats;
   /**
    * As an engine has it. A stream cannot take anything back, so it begins when it is decided whose answer it is. Rejects with

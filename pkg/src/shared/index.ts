@@ -9,6 +9,7 @@ import { Leader, tabLock } from "./leader.js";
 import { Replay } from "./replay.js";
 import type { Call, Message, Piece, Value } from "./protocol.js";
 
+/** As of `createEngine`, and a name. */
 export interface SharedEngineOptions extends EngineOptions {
   /** Tabs that give the same name share an engine; they should give the same options. Default "default". */
   name?: string;

@@ -34,6 +34,14 @@ export function launchWithProfile(/** @type {string[]} */ flags = []) {
   return chromium.launchPersistentContext(folder, { executablePath: browserPath("CHROMIUM", "/usr/bin/chromium"), headless: true, args: [...FLAGS, ...flags] });
 }
 
+/** Starts Chromium with an unpacked extension. */
+export function launchWithExtension(/** @type {string} */ folder) {
+  const profile = mkdtempSync(join(tmpdir(), "kinglet-profile-"));
+  process.on("exit", () => rmSync(profile, { recursive: true, force: true }));
+  const args = [...FLAGS, "--headless=new", `--load-extension=${folder}`, "--disable-features=DisableLoadExtensionCommandLineSwitch"];
+  return chromium.launchPersistentContext(profile, { executablePath: browserPath("CHROMIUM", "/usr/bin/chromium"), headless: false, args, ignoreDefaultArgs: ["--disable-extensions"] });
+}
+
 /** Starts Firefox with WebGPU. Playwright would need a Firefox of its own; Puppeteer speaks the standard protocol. */
 export function launchFirefox() {
   return puppeteer.launch({ browser: "firefox", executablePath: browserPath("FIREFOX", "/usr/bin/firefox-esr"), headless: true, extraPrefsFirefox: LAVAPIPE });
