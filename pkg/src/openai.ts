@@ -1,8 +1,10 @@
 // Requests and replies, in OpenAI's names and shapes; what goes beyond them is marked.
 
+import type { ChatLogprobs, CompletionLogprobs, MadeFor, Signals } from "./signals.js";
 import type { ResponseFormat, Tool, ToolCall, ToolCallDelta, ToolChoice } from "./forms.js";
 
 export type * from "./forms.js";
+export type * from "./signals.js";
 
 /** Beside a request. */
 export interface RequestOptions {
@@ -36,7 +38,10 @@ export interface SamplingOptions {
   frequency_penalty?: number | null;
   /** Token id -> what is added to its logit. */
   logit_bias?: Record<string, number> | null;
+  /** Choice i takes `seed + i`. */
   seed?: number | null;
+  /** How many answers, made one after the other; the prompt is read once. Default 1, at most 128. With temperature 0 all are the same. */
+  n?: number | null;
   stop?: string | string[] | null;
   /** 0: off. */
   top_k?: number | null;
@@ -102,70 +107,6 @@ export interface Timings {
   predicted_per_second: number;
 }
 
-/** A token that was or could have been chosen. */
-export interface TopLogprob {
-  token: string;
-  logprob: number;
-  bytes: number[] | null;
-}
-
-/** A chosen token, and the likeliest ones in its place. */
-export interface TokenLogprob extends TopLogprob {
-  top_logprobs: TopLogprob[];
-}
-
-/** Of the tokens of a chat's answer, with `logprobs: true`. */
-export interface ChatLogprobs {
-  content: TokenLogprob[] | null;
-  refusal: null;
-}
-
-/** OpenAI's older arrays, and `content` as in a chat. */
-export interface CompletionLogprobs {
-  tokens: string[];
-  token_logprobs: number[];
-  top_logprobs: Record<string, number>[];
-  text_offset: number[];
-  content: TokenLogprob[];
-}
-
-/** How sure the model was, from the raw logits of the answer's tokens (natural logarithms); `{}` for an empty answer. */
-export interface Signals {
-  meanLogprob?: number;
-  minLogprob?: number;
-  /** Quantiles of the tokens' log-probabilities. */
-  q05?: number;
-  q10?: number;
-  q20?: number;
-  q50?: number;
-  /** Share of the tokens less likely than 1/2. */
-  lowShare?: number;
-  meanEntropy?: number;
-  maxEntropy?: number;
-  /** Mean distance between the two best logits. */
-  margin?: number;
-  /** At the first token with text, over its 20 best. */
-  firstTokenEntropy?: number;
-  /** Lowest mean log-probability over 32 tokens in a row (over all of a shorter answer). */
-  lowestWindow?: number;
-  /** ln(number of tokens). */
-  logLength?: number;
-}
-
-/** What an answer came of: a calibration speaks of answers of its own kind only. */
-export interface MadeFor {
-  /** SHA-256 of the model's file where it was checked (`sha256`), else empty. */
-  model: string;
-  /** A hash of the chat template. */
-  template: string;
-  /** The options that choose tokens. */
-  sampler: string;
-  /** The version of the signals. */
-  signals: number;
-  /** Of the backend: "cpu" or "webgpu". */
-  precision: string;
-}
-
 /** Why an answer ended: by itself, by `max_tokens` or a full context, or to have tools called. */
 export type FinishReason = "stop" | "length" | "tool_calls";
 
@@ -176,21 +117,25 @@ interface Reply {
   model: string;
 }
 
-/** A whole answer. */
+/** One of the answers. */
+export interface ChatChoice {
+  index: number;
+  /** `reasoning_content`: what a thinking model thought before. */
+  message: { role: "assistant"; content: string | null; reasoning_content?: string; tool_calls?: ToolCall[]; refusal: null };
+  logprobs: ChatLogprobs | null;
+  finish_reason: FinishReason;
+  /** Beyond OpenAI: the ids of the answer. */
+  token_ids: number[];
+  /** Its own, where there are several choices. */
+  signals?: Signals;
+}
+
+/** A whole answer, or several. */
 export interface ChatCompletion extends Reply {
   object: "chat.completion";
-  choices: [
-    {
-      index: 0;
-      /** `reasoning_content`: what a thinking model thought before. */
-      message: { role: "assistant"; content: string | null; reasoning_content?: string; tool_calls?: ToolCall[]; refusal: null };
-      logprobs: ChatLogprobs | null;
-      finish_reason: FinishReason;
-      /** Beyond OpenAI: the ids of the answer. */
-      token_ids: number[];
-    },
-  ];
+  choices: [ChatChoice, ...ChatChoice[]];
   usage: Usage;
+  /** Of the first choice. */
   signals: Signals;
   made_for: MadeFor;
 }
@@ -200,7 +145,7 @@ export interface ChatCompletionChunk extends Reply {
   object: "chat.completion.chunk";
   /** Empty in the chunk that carries the usage. */
   choices: {
-    index: 0;
+    index: number;
     delta: { role?: "assistant"; content?: string; reasoning_content?: string; tool_calls?: ToolCallDelta[] };
     logprobs: ChatLogprobs | null;
     finish_reason: FinishReason | null;
@@ -213,17 +158,23 @@ export interface ChatCompletionChunk extends Reply {
   made_for?: MadeFor;
 }
 
-/** A whole completion. */
+/** One of the completions. */
+export interface CompletionChoice {
+  index: number;
+  text: string;
+  logprobs: CompletionLogprobs | null;
+  finish_reason: "stop" | "length";
+  token_ids: number[];
+  /** Its own, where there are several choices. */
+  signals?: Signals;
+}
+
+/** A whole completion, or several. */
 export interface Completion extends Reply {
   object: "text_completion";
-  choices: [{
-    index: 0;
-    text: string;
-    logprobs: CompletionLogprobs | null;
-    finish_reason: "stop" | "length";
-    token_ids: number[];
-  }];
+  choices: [CompletionChoice, ...CompletionChoice[]];
   usage: Usage;
+  /** Of the first choice. */
   signals: Signals;
   made_for: MadeFor;
 }
@@ -233,7 +184,7 @@ export interface CompletionChunk extends Reply {
   object: "text_completion";
   /** Empty in the chunk that carries the usage. */
   choices: {
-    index: 0;
+    index: number;
     text: string;
     logprobs: CompletionLogprobs | null;
     finish_reason: "stop" | "length" | null;

@@ -11,6 +11,8 @@ import type { ChatRequest, CompletionRequest } from "./types.js";
 export interface Checked {
   request: EngineRequest;
   stream: boolean;
+  /** Answers wanted. */
+  n: number;
   includeUsage: boolean;
   ignored: string[];
 }
@@ -42,18 +44,20 @@ const SAMPLING: Record<string, Check> = {
 
 /** What would change the answer but is not there yet; the value that changes nothing passes. */
 const REFUSED: Record<string, (value: unknown) => boolean> = {
-  n: (v) => v === 1,
   best_of: (v) => v === 1,
   echo: (v) => v === false,
   functions: (v) => Array.isArray(v) && v.length === 0,
   modalities: (v) => Array.isArray(v) && v.every((m) => m === "text"),
 };
 
+/** As OpenAI's. */
+const MOST_CHOICES = 128;
+
 const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh"];
 
 /** Handled below, or OpenAI's bookkeeping that means nothing on a device. */
 const KNOWN = new Set([
-  ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs", "adapters",
+  ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "n", "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs", "adapters",
   "max_completion_tokens", "model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
   "tools", "tool_choice", "response_format",
 ]);
@@ -123,6 +127,8 @@ function checkCommon(body: ChatRequest | CompletionRequest): Checked {
     if (problem) throw badRequest("max_completion_tokens", problem);
     options.max_tokens = body.max_completion_tokens;
   }
+  const problem = set(body.n) ? integer(1, MOST_CHOICES)(body.n) : undefined;
+  if (problem) throw badRequest("n", problem);
   if (set(body.stop)) options.stop = checkStop(body.stop);
   if (set(body.logit_bias)) options.logit_bias = checkBias(body.logit_bias);
   if (set(body.adapters)) options.adapters = checkAdapters(body.adapters);
@@ -133,6 +139,7 @@ function checkCommon(body: ChatRequest | CompletionRequest): Checked {
   return {
     request: { options, ...checkStructure(body) },
     stream: body.stream === true,
+    n: body.n ?? 1,
     includeUsage: body.stream_options?.include_usage === true,
     ignored: Object.keys(body).filter((name) => !KNOWN.has(name) && body[name] !== undefined),
   };

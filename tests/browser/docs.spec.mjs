@@ -127,3 +127,11 @@ test("each error code has its line in the troubleshooting page", () => {
   const lines = [...readFileSync(join(folder, "troubleshooting.md"), "utf8").matchAll(/^\| `(\w+)` \|/gm)].map(([, code]) => code);
   assert.deepEqual(lines, codes);
 });
+
+test("each option of a request has its place in the page of requests", () => {
+  const source = readFileSync(join(ROOT, "pkg/src/request.ts"), "utf8");
+  const list = (/** @type {RegExp} */ block, /** @type {RegExp} */ name) => [.../** @type {RegExpExecArray} */ (block.exec(source))[1].matchAll(name)].map(([, option]) => option);
+  const known = [...list(/const SAMPLING.*?{\n(.*?)^};/ms, /^  (\w+):/gm), ...list(/const REFUSED.*?{\n(.*?)^};/ms, /^  (\w+):/gm), ...list(/const KNOWN = new Set\(\[(.*?)\]\)/s, /"(\w+)"/g)];
+  const documented = [...readFileSync(join(folder, "requests.md"), "utf8").matchAll(/^\| (`\w+`.*?) \|/gm)].flatMap(([, cell]) => [...cell.matchAll(/`(\w+)`/g)].map(([, option]) => option));
+  assert.deepEqual(documented.sort(), known.sort());
+});

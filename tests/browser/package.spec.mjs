@@ -166,7 +166,7 @@ describe("limits", () => {
       const events = [];
       const engine = await createEngine({ model: url, backend: "cpu", onEvent: (event) => events.push(event) });
       const bad = [
-        { temperature: -1 }, { top_p: 2 }, { top_k: 0.5 }, { max_tokens: 0 }, { stop: [""] }, { seed: "x" }, { logit_bias: { a: 1 } }, { n: 2 }, { tools: [{}] },
+        { temperature: -1 }, { top_p: 2 }, { top_k: 0.5 }, { max_tokens: 0 }, { stop: [""] }, { seed: "x" }, { logit_bias: { a: 1 } }, { n: 0 }, { n: 129 }, { tools: [{}] },
         { response_format: { type: "yaml" } }, { top_logprobs: 3 }, { messages: [] }, { messages: [{ role: "robot", content: "" }] }, { stream: "yes" },
         { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "data:," } }] }] },
       ];

@@ -1,4 +1,4 @@
-// What requests of the packed package may ask for beyond plain text, in real Chromium: infilling, thoughts.
+// What requests of the packed package may ask for beyond one plain text, in real Chromium: infilling, thoughts, several choices.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { withMetadata } from "./lib/gguf.mjs";
@@ -67,5 +67,96 @@ describe("thoughts", () => {
     assert.equal(streamed("reasoning_content"), whole.reasoning_content);
     assert.equal(streamed("content"), "");
     assert.ok(silent.content && silent.content.length > 20 && silent.reasoning_content === undefined, JSON.stringify(silent));
+  });
+});
+
+describe("several choices", () => {
+  const request = { messages: [{ role: /** @type {const} */ ("user"), content: "Tell me a story." }], temperature: 1, seed: 7, max_tokens: 12 };
+
+  test("are what as many requests with seeds in a row would give; the prompt is read once", async () => {
+    const { several, single, stats } = await it.page.evaluate(async (request) => {
+      const engine = await createEngine({ backend: "cpu" });
+      const several = await engine.chat.completions.create({ ...request, n: 3 });
+      const stats = engine.stats();
+      const single = [];
+      for (const i of [0, 1, 2]) single.push(await engine.chat.completions.create({ ...request, seed: request.seed + i }));
+      return { several, single, stats };
+    }, request);
+    assert.deepEqual(several.choices.map(({ index }) => index), [0, 1, 2]);
+    assert.deepEqual(several.choices.map(({ message }) => message), single.map(({ choices }) => choices[0].message));
+    assert.deepEqual(several.choices.map(({ signals }) => signals), single.map(({ signals }) => signals));
+    assert.deepEqual(several.signals, several.choices[0].signals);
+    assert.equal(new Set(several.choices.map(({ message }) => message.content)).size, 3);
+    assert.equal(several.usage.prompt_tokens, single[0].usage.prompt_tokens);
+    assert.equal(several.usage.completion_tokens, single.reduce((sum, { usage }) => sum + usage.completion_tokens, 0));
+    assert.equal(stats?.cachedTokens, several.usage.prompt_tokens - 1);
+  });
+
+  test("stream one after the other, each with its beginning, its end, and the usage of all", async () => {
+    const { chunks, whole } = await it.page.evaluate(async (request) => {
+      const engine = await createEngine({ backend: "cpu" });
+      const wanted = { ...request, n: 2, logprobs: true };
+      const chunks = await collect(await engine.chat.completions.create({ ...wanted, stream: true, stream_options: { include_usage: true } }));
+      return { chunks, whole: await engine.chat.completions.create(wanted) };
+    }, request);
+    const pieces = chunks.flatMap(({ choices }) => choices);
+    for (const [i, choice] of whole.choices.entries()) {
+      const own = pieces.filter(({ index }) => index === i);
+      assert.equal(own[0].delta.role, "assistant");
+      assert.equal(own.map(({ delta }) => delta.content ?? "").join(""), choice.message.content);
+      assert.deepEqual(own.flatMap(({ logprobs }) => logprobs?.content ?? []), choice.logprobs?.content);
+      assert.deepEqual(own.map(({ finish_reason }) => finish_reason).filter(Boolean), [choice.finish_reason]);
+    }
+    const usage = chunks.at(-1)?.usage;
+    assert.deepEqual([usage?.prompt_tokens, usage?.completion_tokens], [whole.usage.prompt_tokens, whole.usage.completion_tokens]);
+    assert.equal(new Set(chunks.map(({ id }) => id)).size, 1);
+  });
+
+  test("go for completions and forms too", async () => {
+    const { texts, objects } = await it.page.evaluate(async (request) => {
+      const engine = await createEngine({ backend: "cpu" });
+      const raw = await engine.completions.create({ prompt: "Once upon a time", n: 2, seed: 1, temperature: 1, max_tokens: 6, logprobs: true });
+      const form = { type: /** @type {const} */ ("json_schema"), json_schema: { name: "a", schema: { type: "object", properties: { a: { enum: [1, 2, 3] } }, required: ["a"] } }, close_within_budget: true };
+      const formed = await engine.chat.completions.create({ ...request, n: 2, max_tokens: 40, response_format: form });
+      return { texts: raw.choices.map(({ index, text, logprobs }) => [index, text.length > 0, logprobs?.tokens.length]), objects: formed.choices.map(({ message }) => JSON.parse(message.content ?? "")) };
+    }, request);
+    assert.deepEqual(texts, [[0, true, 6], [1, true, 6]]);
+    for (const { a } of objects) assert.ok([1, 2, 3].includes(a));
+  });
+
+  test("an abort in the second one ends all, and loses nothing", async () => {
+    for (const stream of [true, false]) {
+      const { error, first, next } = await it.page.evaluate(async ({ request, stream }) => {
+        const engine = await createEngine({ backend: "cpu" });
+        const long = { ...request, max_tokens: 200, ignore_eos: true };
+        const first = (await engine.chat.completions.create(long)).choices[0].message.content;
+        const controller = new AbortController();
+        const { signal } = controller;
+        const run = async () => {
+          if (!stream) {
+            const whole = engine.chat.completions.create({ ...long, n: 3 }, { signal });
+            // The counts of the last run change when the first choice has ended.
+            const before = JSON.stringify(engine.stats());
+            while (JSON.stringify(engine.stats()) === before) await new Promise((resolve) => setTimeout(resolve, 2));
+            setTimeout(() => controller.abort(), (engine.stats()?.decodeMs ?? 0) / 4);
+            return whole;
+          }
+          let pieces = 0;
+          for await (const { choices } of await engine.chat.completions.create({ ...long, n: 3, stream: true }, { signal })) {
+            if (choices[0]?.index === 1 && ++pieces === 5) controller.abort();
+          }
+        };
+        const error = await failure(run());
+        const next = await engine.chat.completions.create({ ...request, max_tokens: 1 });
+        return { error, first, next: next.usage.completion_tokens };
+      }, { request, stream });
+      assert.equal(error.code, "ABORTED");
+      const { choices } = /** @type {{ choices: string[] }} */ (error.details);
+      assert.equal(choices.length, 3);
+      assert.equal(choices[0], first);
+      assert.equal(choices[2], "");
+      assert.ok(choices[1].length > 0 && choices[1] === error.text, JSON.stringify(choices));
+      assert.equal(next, 1);
+    }
   });
 });

@@ -64,14 +64,12 @@ test("three tabs have one worker, and all are answered", async () => {
   for (const page of tabs) await page.close();
 });
 
-for (const temperature of [0, 1]) {
-  const how = temperature === 0 ? "greedy" : "sampled";
-  const options = { temperature };
+for (const [how, options] of Object.entries({ greedy: { temperature: 0, max_tokens: 300 }, sampled: { temperature: 1, max_tokens: 300 }, "two choices": { temperature: 1, n: 2, max_tokens: 150 } })) {
   test(`an answer goes on in the next tab when the tab with the engine closes (${how})`, async () => {
     const [first, second, third] = [await tab(`close ${how}`), await tab(`close ${how}`), await tab(`close ${how}`)];
     const answering = second.evaluate(async (options) => {
       const { shared } = /** @type {any} */ (globalThis);
-      const stream = await shared.chat.completions.create({ messages: [{ role: "user", content: "Tell me a story." }], ignore_eos: true, max_tokens: 300, stream: true, ...options });
+      const stream = await shared.chat.completions.create({ messages: [{ role: "user", content: "Tell me a story." }], ignore_eos: true, stream: true, ...options });
       let text = "";
       let pieces = 0;
       let reason;
