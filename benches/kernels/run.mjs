@@ -6,12 +6,10 @@
 // router's signals add to decoding, on the shapes of SmolLM2-135M and Qwen2.5-0.5B. In Chromium (playwright-core of
 // benches/web) by the clock; with --node in Node's V8 by processor time, which a busy machine disturbs less.
 import { execFileSync } from 'node:child_process';
-import fs from 'node:fs';
 import path from 'node:path';
+import { build, GGML } from './build.mjs';
 
 const ROOT = path.join(import.meta.dirname, '../..');
-const GGML = { F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, Q4_K: 12, Q5_K: 13, Q6_K: 14, BF16: 30 };
-const FLAGS = { relaxed: '+simd128,+relaxed-simd', plain: '+simd128' };
 const option = (name, otherwise) => {
   const i = process.argv.indexOf('--' + name);
   return i < 0 ? otherwise : process.argv[i + 1];
@@ -22,16 +20,6 @@ const inNode = process.argv.includes('--node');
 if (inNode && flavours.includes('relaxed') && !process.execArgv.join().includes('relaxed')) {
   execFileSync(process.execPath, ['--experimental-wasm-relaxed-simd', ...process.argv.slice(1)], { stdio: 'inherit' });
   process.exit();
-}
-
-function build(flavour) {
-  const target = path.join(ROOT, 'target/bench-' + flavour);
-  execFileSync('cargo', ['build', '-q', '-p', 'kernels-bench', '--profile', 'web', '--target', 'wasm32-unknown-unknown', '--target-dir', target], {
-    cwd: ROOT,
-    stdio: 'inherit',
-    env: { ...process.env, RUSTFLAGS: `-C target-feature=${FLAGS[flavour]} -C llvm-args=-disable-lsr` },
-  });
-  return fs.readFileSync(path.join(target, 'wasm32-unknown-unknown/web/kernels_bench.wasm')).toString('base64');
 }
 
 // Runs where the measurement is taken; `now` in milliseconds.

@@ -1,6 +1,8 @@
 //! The CPU backend's products and whole passes as raw wasm exports, on seeded random weights (speed does not depend on
 //! the values). `run.mjs` builds and times it.
 
+mod steps;
+
 use std::cell::RefCell;
 
 use kinglet::backend::cpu::CpuBackend;
@@ -97,31 +99,12 @@ pub extern "C" fn model(
     layers: usize,
     vocab: usize,
 ) -> f64 {
+    steps::shape(ggml, hidden, ffn, heads, kv_heads, hidden / heads, layers, vocab, 2048, 0, 0)
+}
+
+fn load(format: Format, spec: DecoderSpec) -> f64 {
     MODEL.with_borrow_mut(|m| *m = None);
-    let head_dim = hidden / heads;
-    let spec = DecoderSpec {
-        architecture: "llama".to_string(),
-        layers,
-        hidden,
-        ffn,
-        heads,
-        kv_heads,
-        head_dim,
-        vocab,
-        context_length: 2048,
-        norm_eps: 1e-5,
-        rope: Rope { base: 1e5, dim: head_dim, pairs: RopePairs::Neighbours, scaling: RopeScaling::None },
-        local_rope: None,
-        sliding_window: None,
-        layer_kinds: vec![LayerKind::Global; layers],
-        activation: Activation::Silu,
-        embedding_scale: 1.0,
-        attention_scale: 1.0 / (head_dim as f32).sqrt(),
-        tied_head: true,
-        qkv_bias: false,
-        qk_norm: false,
-        post_norms: false,
-    };
+    let DecoderSpec { layers, hidden, ffn, heads, kv_heads, head_dim, vocab, .. } = spec;
     let mut backend = CpuBackend::new(spec);
     let mut add = |slot, format: Format, count: usize, cols: usize| {
         backend.allocate(slot, format, count, cols).expect("enough memory");
@@ -133,15 +116,15 @@ pub extern "C" fn model(
             block_on(backend.upload(slot, first, raw)).expect("whole rows");
         }
     };
-    let (format, kv) = (format(ggml), kv_heads * head_dim);
+    let (query, kv) = (heads * head_dim, kv_heads * head_dim);
     for i in 0..layers {
         use LayerSlot::*;
         let at = |slot| Slot::Layer(i, slot);
         add(at(AttentionNorm), Format::F32, 1, hidden);
-        add(at(Query), format, hidden, hidden);
+        add(at(Query), format, query, hidden);
         add(at(Key), format, kv, hidden);
         add(at(Value), format, kv, hidden);
-        add(at(AttentionOutput), format, hidden, hidden);
+        add(at(AttentionOutput), format, hidden, query);
         add(at(FfnNorm), Format::F32, 1, hidden);
         add(at(Gate), format, ffn, hidden);
         add(at(Up), format, ffn, hidden);
