@@ -3,7 +3,7 @@
 //   [--tokens 1] [--features relaxed] [--rounds 24] [--old FILE.wasm]
 //
 // Decodes (or evaluates batches of --tokens) at these positions in Node's V8, one thread, and prints for each kind of step the
-// median of a pass over all layers, in milliseconds. --old: another build's binary, in turn with this one's.
+// least of a pass over all layers, in milliseconds. --old: another build's binary, in turn with this one's.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { build, GGML } from './build.mjs';
@@ -32,7 +32,7 @@ const old = option('old');
 const binaries = { ...(old && { old: fs.readFileSync(old) }) };
 for (const flavour of option('features', 'relaxed').split(',')) binaries[flavour] = Buffer.from(build(flavour), 'base64');
 
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+const least = (values) => Math.min(...values);
 console.log(`${format}, ${tokens} token(s) a pass, ms a pass`);
 console.log('shape       binary   position ' + [...STEPS, 'all'].map((s) => s.padStart(14)).join('') + '   cache MB');
 for (const name of option('shapes', '135M,0.5B,gemma-270M').split(',')) {
@@ -63,7 +63,7 @@ for (const name of option('shapes', '135M,0.5B,gemma-270M').split(',')) {
       }
     }
     for (const { binary, wasm, times, totals } of models) {
-      const cells = [...times.map(median), median(totals)].map((ms) => ms.toFixed(3).padStart(14)).join('');
+      const cells = [...times.map(least), least(totals)].map((ms) => ms.toFixed(3).padStart(14)).join('');
       console.log(name.padEnd(12) + binary.padEnd(9) + String(at).padStart(8) + ' ' + cells + (wasm.cache_bytes() / 1e6).toFixed(1).padStart(11));
     }
   }

@@ -9,8 +9,7 @@ impl CpuBackend {
         check_batch(&self.spec, tokens, start, self.cache.len, MAX_BATCH)?;
         let end = start + tokens.len();
         let embedding = &loaded(&self.weights)?.embedding;
-        self.cache.grow(end)?;
-        self.cache.len = end;
+        self.cache.extend(start, end)?;
         self.rope.prepare(start, tokens.len());
         self.batch.tokens = tokens.len();
         self.batch.start = start;

@@ -1,6 +1,6 @@
 //! What a model will take of memory, before any of it is there.
 
-use super::attention::scores_of;
+use super::attention::scratch_of;
 use super::kv_cache::KvCache;
 use super::matrix::Matrix;
 use super::panel::Panel;
@@ -26,11 +26,13 @@ pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape], threads: usize) -> 
         unpacked = unpacked.max(strip);
     }
     let batch = MAX_BATCH.min(spec.context_length);
-    let floats =
-        (MAX_BATCH * Batch::widths(spec) + spec.vocab) as u64 + threads as u64 * scores_of(spec, spec.context_length);
+    let floats = (MAX_BATCH * Batch::widths(spec) + spec.vocab) as u64;
     Memory {
         weights,
-        kv_cache: KvCache::bytes_of(spec, spec.context_length),
-        scratch: 4 * floats + Panel::bytes_of(batch, &inputs) + (threads * unpacked) as u64,
+        kv_cache: KvCache::bytes_of(spec, spec.context_length, false),
+        scratch: 4 * floats
+            + scratch_of(spec, spec.context_length, threads)
+            + Panel::bytes_of(batch, &inputs)
+            + (threads * unpacked) as u64,
     }
 }

@@ -1,121 +1,285 @@
-//! Keys and values of all layers, in f32, grown by doubling.
+//! Keys and values of all layers as integers, of 16 or of 8 bits, with a scale for each head and position; grown by
+//! doubling. A layer that sees a window keeps a ring of the last positions.
 //!
-//! Keys stand as `[kv_head][position / 4][dim][4]`, so that four positions' scores are one vector; values as
-//! `[kv_head][position][dim]`.
+//! The kernels sum products of integers in 32 bits, so 16 bits hold +-8191 (`Element::MOST`): as exact as halves. Positions
+//! stand in chunks of 64, heads are padded with zeros to `room` columns. In the place of one head:
+//!
+//! ```text
+//! keys    [position / 8][column / 2][8 positions][2 columns]
+//! values  [chunk][column / 8][position / 2, of 32][8 columns][2 positions]
+//! ```
 
+use super::MAX_BATCH;
 use super::memory::zeros;
 use super::pool::Parts;
 use crate::Result;
-use crate::backend::spec::DecoderSpec;
+use crate::backend::spec::{DecoderSpec, LayerKind};
+use crate::num::v128::*;
 
 /// Room at the start.
 pub const FIRST_POSITIONS: usize = 256;
 
-/// Positions that attention may read together, those behind the last being any numbers.
-pub const BLOCK: usize = 16;
+/// Positions that attention takes together.
+pub const CHUNK: usize = 64;
+
+/// By how many positions more than a batch a sequence can be cut back, where a window's ring is full: to say an answer
+/// again, or to take back what was only guessed.
+const CUT_BACK: usize = 256;
+
+/// What the cache consists of.
+pub trait Element {
+    const BYTES: usize;
+    const MOST: i32;
+
+    /// Eight of them as i16.
+    ///
+    /// # Safety
+    /// `p` is valid for reading `8 * BYTES` bytes.
+    unsafe fn load8(p: *const u8) -> v128;
+
+    fn put(place: &mut [u8], value: i32);
+}
+
+pub struct I16;
+impl Element for I16 {
+    const BYTES: usize = 2;
+    const MOST: i32 = 8191;
+    #[inline(always)]
+    unsafe fn load8(p: *const u8) -> v128 {
+        unsafe { v128_load(p) }
+    }
+    #[inline(always)]
+    fn put(place: &mut [u8], value: i32) {
+        place.copy_from_slice(&(value as i16).to_le_bytes());
+    }
+}
+
+pub struct I8;
+impl Element for I8 {
+    const BYTES: usize = 1;
+    const MOST: i32 = 127;
+    #[inline(always)]
+    unsafe fn load8(p: *const u8) -> v128 {
+        unsafe { i16x8_load_extend_i8x8(p) }
+    }
+    #[inline(always)]
+    fn put(place: &mut [u8], value: i32) {
+        place[0] = value as u8;
+    }
+}
+
+/// A head's columns in the cache.
+pub fn room(spec: &DecoderSpec) -> usize {
+    spec.head_dim.next_multiple_of(16)
+}
 
 pub struct KvCache {
     kv_heads: usize,
     dim: usize,
+    room: usize,
     context: usize,
-    /// Positions all layers have room for; a multiple of BLOCK.
+    pub int8: bool,
+    /// Positions there is room for, but for rings; a multiple of CHUNK.
     capacity: usize,
     /// Positions that hold something.
     pub len: usize,
+    /// The most that `len` was since the sequence began.
+    written: usize,
+    /// Window and room of the local layers, where that is less than the context.
+    ring: Option<(usize, usize)>,
     layers: Vec<LayerCache>,
 }
 
 #[derive(Default)]
 struct LayerCache {
+    is_ring: bool,
     /// Positions of each head.
     capacity: usize,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+    key_scales: Vec<f32>,
+    value_scales: Vec<f32>,
 }
 
 impl LayerCache {
-    fn grow(&mut self, capacity: usize, kv_heads: usize, dim: usize) -> Result<()> {
-        let (old, new) = (self.capacity * dim, capacity * dim);
-        if old >= new {
+    fn grow(&mut self, capacity: usize, kv_heads: usize, row_bytes: usize) -> Result<()> {
+        if self.capacity >= capacity {
             return Ok(());
         }
-        let grown = |from: &[f32]| -> Result<Vec<f32>> {
-            let mut to = zeros(kv_heads * new, "the KV cache")?;
-            for h in 0..kv_heads {
-                to[h * new..][..old].copy_from_slice(&from[h * old..][..old]);
-            }
-            Ok(to)
-        };
-        let (keys, values) = (grown(&self.keys)?, grown(&self.values)?);
-        *self = LayerCache { capacity, keys, values };
+        let places = (self.capacity, capacity, kv_heads);
+        let (keys, values) = (grown(&self.keys, row_bytes, places)?, grown(&self.values, row_bytes, places)?);
+        let (key_scales, value_scales) = (grown(&self.key_scales, 1, places)?, grown(&self.value_scales, 1, places)?);
+        *self = LayerCache { is_ring: self.is_ring, capacity, keys, values, key_scales, value_scales };
         Ok(())
     }
 }
 
+/// A copy with more positions a head, of `width` elements each.
+fn grown<T: Copy + Default>(from: &[T], width: usize, (old, new, heads): (usize, usize, usize)) -> Result<Vec<T>> {
+    let (old, new) = (old * width, new * width);
+    let mut to = zeros(heads * new, "the KV cache")?;
+    for h in 0..heads {
+        to[h * new..][..old].copy_from_slice(&from[h * old..][..old]);
+    }
+    Ok(to)
+}
+
+/// Window and room of a ring: what a batch sees and writes, and what may be cut back.
+fn ring(spec: &DecoderSpec) -> Option<(usize, usize)> {
+    let window = spec.sliding_window?;
+    let room = window.saturating_add(MAX_BATCH + CUT_BACK).next_multiple_of(CHUNK);
+    (room < spec.context_length).then_some((window, room))
+}
+
+fn is_ring(spec: &DecoderSpec, layer: usize) -> bool {
+    spec.layer_kinds[layer] == LayerKind::Local && ring(spec).is_some()
+}
+
 impl KvCache {
-    pub fn new(spec: &DecoderSpec) -> KvCache {
+    pub fn new(spec: &DecoderSpec, int8: bool) -> KvCache {
         KvCache {
             kv_heads: spec.kv_heads,
             dim: spec.head_dim,
+            room: room(spec),
             context: spec.context_length,
+            int8,
             capacity: 0,
             len: 0,
-            layers: (0..spec.layers).map(|_| LayerCache::default()).collect(),
+            written: 0,
+            ring: ring(spec),
+            layers: (0..spec.layers)
+                .map(|layer| LayerCache { is_ring: is_ring(spec, layer), ..LayerCache::default() })
+                .collect(),
         }
     }
 
-    /// Makes room for `positions`, keeping what is there; one layer at a time, so that old and new stand side by side for
-    /// one layer only. Errors: [`crate::Error::OutOfMemory`], with nothing lost.
-    pub fn grow(&mut self, positions: usize) -> Result<()> {
-        if positions <= self.capacity {
-            return Ok(());
+    fn row_bytes(&self) -> usize {
+        self.room * if self.int8 { I8::BYTES } else { I16::BYTES }
+    }
+
+    /// Whether a sequence can go on behind its first `positions`: what a ring has overwritten is gone.
+    pub fn holds(&self, positions: usize) -> bool {
+        let lost = self.ring.map_or(0, |(_, room)| self.written.saturating_sub(room));
+        let seen_from = self.ring.map_or(0, |(window, _)| (positions + 1).saturating_sub(window));
+        positions == 0 || (positions <= self.len && lost <= seen_from)
+    }
+
+    /// Forgets all positions.
+    pub fn clear(&mut self) {
+        (self.len, self.written) = (0, 0);
+    }
+
+    /// Makes room for a batch that ends at `end`, keeping what is there; one layer at a time, so that old and new stand side
+    /// by side for one layer only. Errors: [`crate::Error::OutOfMemory`], with nothing lost.
+    pub fn extend(&mut self, start: usize, end: usize) -> Result<()> {
+        if end > self.capacity {
+            let doubled = (self.capacity * 2).max(FIRST_POSITIONS).min(self.context);
+            let capacity = end.max(doubled).next_multiple_of(CHUNK);
+            let (row_bytes, of_ring) = (self.row_bytes(), self.ring.map_or(capacity, |(_, room)| room.min(capacity)));
+            for layer in &mut self.layers {
+                layer.grow(if layer.is_ring { of_ring } else { capacity }, self.kv_heads, row_bytes)?;
+            }
+            self.capacity = capacity;
         }
-        let doubled = (self.capacity * 2).max(FIRST_POSITIONS).min(self.context);
-        let capacity = positions.max(doubled).next_multiple_of(BLOCK);
-        for layer in &mut self.layers {
-            layer.grow(capacity, self.kv_heads, self.dim)?;
-        }
-        self.capacity = capacity;
+        self.len = end;
+        self.written = if start == 0 { end } else { self.written.max(end) };
         Ok(())
     }
 
     pub fn writer(&mut self, layer: usize) -> Writer<'_> {
+        let (dim, room, kv_heads, int8) = (self.dim, self.room, self.kv_heads, self.int8);
         let layer = &mut self.layers[layer];
         Writer {
-            dim: self.dim,
-            kv_heads: self.kv_heads,
-            stride: layer.capacity * self.dim,
+            dim,
+            room,
+            kv_heads,
+            int8,
+            capacity: layer.capacity,
             keys: Parts::of(&mut layer.keys),
             values: Parts::of(&mut layer.values),
+            key_scales: Parts::of(&mut layer.key_scales),
+            value_scales: Parts::of(&mut layer.value_scales),
         }
     }
 
-    /// All keys and values of one head, whole BLOCKs.
-    pub fn head(&self, layer: usize, kv_head: usize) -> (&[f32], &[f32]) {
+    /// What is cached of one head.
+    pub fn head(&self, layer: usize, kv_head: usize) -> Head<'_> {
         let layer = &self.layers[layer];
-        let stride = layer.capacity * self.dim;
-        (&layer.keys[kv_head * stride..][..stride], &layer.values[kv_head * stride..][..stride])
+        let (bytes, scales) = (layer.capacity * self.row_bytes(), layer.capacity);
+        Head {
+            chunks: layer.capacity / CHUNK,
+            keys: &layer.keys[kv_head * bytes..][..bytes],
+            values: &layer.values[kv_head * bytes..][..bytes],
+            key_scales: &layer.key_scales[kv_head * scales..][..scales],
+            value_scales: &layer.value_scales[kv_head * scales..][..scales],
+        }
     }
 
     /// Of a cache with room for `positions`.
-    pub fn bytes_of(spec: &DecoderSpec, positions: usize) -> u64 {
-        let floats = 2 * spec.layers as u64 * spec.kv_heads as u64 * spec.head_dim as u64;
-        (4 * floats).saturating_mul((positions as u64).next_multiple_of(BLOCK as u64))
+    pub fn bytes_of(spec: &DecoderSpec, positions: usize, int8: bool) -> u64 {
+        let positions = positions.next_multiple_of(CHUNK);
+        let row = 2 * room(spec) * if int8 { I8::BYTES } else { I16::BYTES } + 2 * size_of::<f32>();
+        let of = |layer| {
+            if is_ring(spec, layer) { ring(spec).map_or(positions, |(_, room)| room.min(positions)) } else { positions }
+        };
+        (0..spec.layers).map(|layer| (spec.kv_heads * row) as u64 * of(layer) as u64).sum()
     }
 
     pub fn bytes(&self) -> u64 {
-        self.layers.iter().map(|l| 4 * (l.keys.capacity() + l.values.capacity()) as u64).sum()
+        let of = |l: &LayerCache| {
+            l.keys.capacity() + l.values.capacity() + 4 * (l.key_scales.capacity() + l.value_scales.capacity())
+        };
+        self.layers.iter().map(|l| of(l) as u64).sum()
+    }
+}
+
+/// Keys and values of one head of a layer.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// That there is room for: a ring's go round.
+    chunks: usize,
+    keys: &'a [u8],
+    values: &'a [u8],
+    key_scales: &'a [f32],
+    value_scales: &'a [f32],
+}
+
+/// CHUNK positions of a head.
+#[derive(Clone, Copy)]
+pub struct Chunk<'a> {
+    pub keys: &'a [u8],
+    pub values: &'a [u8],
+    pub key_scales: &'a [f32; CHUNK],
+    pub value_scales: &'a [f32; CHUNK],
+}
+
+impl<'a> Head<'a> {
+    /// The positions from `CHUNK * chunk` on.
+    pub fn chunk(&self, chunk: usize) -> Chunk<'a> {
+        let i = chunk % self.chunks;
+        let bytes = self.keys.len() / self.chunks;
+        let scales = |all: &'a [f32]| all.as_chunks().0.get(i).expect("a chunk of the cache");
+        Chunk {
+            keys: &self.keys[i * bytes..][..bytes],
+            values: &self.values[i * bytes..][..bytes],
+            key_scales: scales(self.key_scales),
+            value_scales: scales(self.value_scales),
+        }
     }
 }
 
 /// Of one layer, for several threads.
 pub struct Writer<'a> {
     dim: usize,
+    room: usize,
     kv_heads: usize,
-    /// Elements of a head.
-    stride: usize,
-    keys: Parts<'a, f32>,
-    values: Parts<'a, f32>,
+    int8: bool,
+    /// Positions of a head.
+    capacity: usize,
+    keys: Parts<'a, u8>,
+    values: Parts<'a, u8>,
+    key_scales: Parts<'a, f32>,
+    value_scales: Parts<'a, f32>,
 }
 
 impl Writer<'_> {
@@ -124,18 +288,59 @@ impl Writer<'_> {
     /// # Safety
     /// Nobody else writes this position at the same time.
     pub unsafe fn write(&self, position: usize, key: &[f32], value: &[f32]) {
-        let dim = self.dim;
-        for h in 0..self.kv_heads {
-            let (key, value) = (&key[h * dim..][..dim], &value[h * dim..][..dim]);
-            let block = h * self.stride + position / 4 * 4 * dim;
-            for (d, &k) in key.iter().enumerate() {
-                let at = block + 4 * d + position % 4;
-                // SAFETY: the caller's; the block's other positions are other elements.
-                unsafe { self.keys.part(at..at + 1)[0] = k };
+        unsafe {
+            match self.int8 {
+                true => self.write_as::<I8>(position, key, value),
+                false => self.write_as::<I16>(position, key, value),
             }
-            let at = h * self.stride + position * dim;
-            // SAFETY: the caller's.
-            unsafe { self.values.part(at..at + dim) }.copy_from_slice(value);
         }
     }
+
+    unsafe fn write_as<E: Element>(&self, position: usize, key: &[f32], value: &[f32]) {
+        let (dim, room, p) = (self.dim, self.room, position % self.capacity);
+        for h in 0..self.kv_heads {
+            let first = h * self.capacity * room;
+            let put = |of: &Parts<u8>, at: usize, value: i32| {
+                let at = (first + at) * E::BYTES;
+                // SAFETY: the caller's; other positions are other elements.
+                E::put(unsafe { of.part(at..at + E::BYTES) }, value);
+            };
+            let (block, chunk) = (p / 8 * 8 * room, p / CHUNK * CHUNK * room);
+            let key_scale = integers(&key[h * dim..][..dim], E::MOST, |column, value| {
+                put(&self.keys, block + column / 2 * 16 + p % 8 * 2 + column % 2, value);
+            });
+            let value_scale = integers(&value[h * dim..][..dim], E::MOST, |column, value| {
+                let of_eight = chunk + column / 8 * 8 * CHUNK;
+                put(&self.values, of_eight + p % CHUNK / 2 * 16 + column % 8 * 2 + p % 2, value);
+            });
+            let at = h * self.capacity + p;
+            for (scales, scale) in [(&self.key_scales, key_scale), (&self.value_scales, value_scale)] {
+                // SAFETY: as above.
+                unsafe { scales.part(at..at + 1)[0] = scale };
+            }
+        }
+    }
+}
+
+/// The nearest integers of at most `most` when the row is divided by the scale that is returned.
+fn integers(row: &[f32], most: i32, mut put: impl FnMut(usize, i32)) -> f32 {
+    let greatest = row.iter().fold(0.0, |max: f32, x| if x.abs() > max { x.abs() } else { max }).min(f32::MAX);
+    let inverse = if greatest > 0.0 { most as f32 / greatest } else { 0.0 };
+    let mut at = 0;
+    for four in row.chunks(4) {
+        let mut values = [0.0; 4];
+        values[..four.len()].copy_from_slice(four);
+        let v = f32x4_round_i32x4(f32x4_mul(f32x4_load(&values), f32x4_splat(inverse))).1;
+        let lanes = [
+            i32x4_extract_lane::<0>(v),
+            i32x4_extract_lane::<1>(v),
+            i32x4_extract_lane::<2>(v),
+            i32x4_extract_lane::<3>(v),
+        ];
+        for value in lanes.into_iter().take(four.len()) {
+            put(at, value);
+            at += 1;
+        }
+    }
+    greatest / most as f32
 }

@@ -13,10 +13,10 @@ pub fn reserve<T>(v: &mut Vec<T>, additional: usize, what: &str) -> Result<()> {
 }
 
 /// A zeroed vector.
-pub fn zeros(len: usize, what: &str) -> Result<Vec<f32>> {
+pub fn zeros<T: Clone + Default>(len: usize, what: &str) -> Result<Vec<T>> {
     let mut v = Vec::new();
     reserve(&mut v, len, what)?;
-    v.resize(len, 0.0);
+    v.resize(len, T::default());
     Ok(v)
 }
 

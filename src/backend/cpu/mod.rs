@@ -28,6 +28,7 @@ use super::lora::{Active, LowRank};
 use super::{Backend, DecoderSpec, HeadRows, Memory, RopeFactors, Slot};
 use crate::formats::Format;
 use crate::{Error, Result};
+use attention::Scratch;
 use kv_cache::KvCache;
 use lora::Adapters;
 use memory::zeros;
@@ -73,7 +74,10 @@ struct Batch {
     key: Vec<f32>,
     value: Vec<f32>,
     attended: Vec<f32>,
-    scores: Vec<f32>,
+    /// Of each thread.
+    attention: Vec<Scratch>,
+    /// See `attention`.
+    partials: Vec<f32>,
     /// `[tokens, ffn]`
     gate: Vec<f32>,
     up: Vec<f32>,
@@ -91,7 +95,7 @@ impl CpuBackend {
     pub fn with_pool(spec: DecoderSpec, pool: Pool) -> CpuBackend {
         CpuBackend {
             pool,
-            cache: KvCache::new(&spec),
+            cache: KvCache::new(&spec, false),
             rope: RopeTables::default(),
             rope_factors: RopeFactors::Short,
             spec,
@@ -100,6 +104,12 @@ impl CpuBackend {
             batch: Batch::default(),
             adapters: Adapters::default(),
         }
+    }
+
+    /// Keys and values of 8 bits instead of 16: half the memory, and less exact.
+    pub fn with_kv_int8(mut self, int8: bool) -> CpuBackend {
+        self.cache = KvCache::new(&self.spec, int8);
+        self
     }
 
     /// The batch's residual stream, `[tokens, hidden]`.
@@ -170,12 +180,14 @@ impl Batch {
             &self.key,
             &self.value,
             &self.attended,
-            &self.scores,
+            &self.partials,
             &self.gate,
             &self.up,
             &self.logits,
         ];
-        self.panel.bytes() + floats.iter().map(|v| 4 * v.capacity() as u64).sum::<u64>()
+        self.panel.bytes()
+            + self.attention.iter().map(Scratch::bytes).sum::<u64>()
+            + floats.iter().map(|v| 4 * v.capacity() as u64).sum::<u64>()
     }
 }
 
@@ -220,7 +232,7 @@ impl Backend for CpuBackend {
         }
         self.rope = RopeTables::new(&self.spec, loaded(&self.weights)?, factors)?;
         self.rope_factors = factors;
-        self.cache.len = 0;
+        self.cache.clear();
         Ok(true)
     }
 

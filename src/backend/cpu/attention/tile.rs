@@ -1,0 +1,258 @@
+//! Up to four queries against a chunk of positions, in integers: scores, their softmax, weighted values.
+//!
+//! Products are summed in 32 bits. What a query, or the weights of a chunk's values, may be is limited for that: by the
+//! greatest i16 and by the sum of all, so that peaks and plateaus both keep what bits there are.
+
+use std::ops::Range;
+
+use crate::backend::cpu::kv_cache::{CHUNK, Chunk, Element};
+use crate::num::exp::{exp_f32_within_87, exp_within_87};
+use crate::num::v128::*;
+
+pub const TILE: usize = 4;
+
+/// Of the absolute values of integers that multiply the cache's, with room for their rounding.
+fn most_sum<E: Element>(count: usize) -> f32 {
+    (i32::MAX / E::MOST) as f32 - 2.0 * count as f32
+}
+
+/// What makes the largest integers of numbers with this greatest and this sum of absolute values; 0 where that is none.
+fn factor<E: Element>(greatest: f32, sum: f32, count: usize) -> f32 {
+    if greatest > 1e-30 { (f32::from(i16::MAX) / greatest).min(most_sum::<E>(count) / sum) } else { 0.0 }
+}
+
+fn inverse(factor: f32) -> f32 {
+    if factor > 0.0 { 1.0 / factor } else { 0.0 }
+}
+
+pub fn exp(x: f32) -> f32 {
+    exp_f32_within_87(if x < -87.0 { -87.0 } else { x })
+}
+
+/// A query times `scale` as pairs of i16, every `step`-th word; those behind its end are left. Returns what an integer is
+/// worth.
+pub fn quantize<E: Element>(row: &[f32], scale: f32, words: &mut [u32], step: usize) -> f32 {
+    let (mut greatest, mut sum) = (f32x4_splat(0.0), f32x4_splat(0.0));
+    let (fours, rest) = row.as_chunks();
+    let mut last = [0.0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    for four in fours.iter().chain([&last]) {
+        let x = f32x4_abs(f32x4_load(four));
+        (greatest, sum) = (f32x4_max(greatest, x), f32x4_add(sum, x));
+    }
+    let factor = factor::<E>(f32x4_greatest(greatest), f32x4_sum(sum), row.len());
+    let v = f32x4_splat(factor);
+    let mut out = words.iter_mut().step_by(step);
+    for four in fours.iter().chain((!rest.is_empty()).then_some(&last)) {
+        let x = f32x4_round_i32x4(f32x4_mul(f32x4_load(four), v)).1;
+        let pairs = i16x8_narrow_i32x4(x, x);
+        for word in [i32x4_extract_lane::<0>(pairs), i32x4_extract_lane::<1>(pairs)] {
+            if let Some(out) = out.next() {
+                *out = word as u32;
+            }
+        }
+    }
+    inverse(factor) * scale
+}
+
+/// Up to TILE queries, and what is known of them so far.
+pub struct Queries<'a> {
+    /// `[room / 2][R]` pairs of columns.
+    pub words: &'a [u32],
+    pub scales: &'a [f32],
+    /// Of the scores.
+    pub greatest: &'a mut [f32],
+    /// Of e^(score - greatest).
+    pub sums: &'a mut [f32],
+    /// `[R][room]`: of the values, each times e^(score - greatest).
+    pub totals: &'a mut [f32],
+}
+
+/// Room for a tile.
+pub struct Tile {
+    scores: [[f32; CHUNK]; TILE],
+    /// Pairs of positions as i16.
+    weights: [[[i16; 8]; CHUNK / 8]; TILE],
+}
+
+impl Default for Tile {
+    fn default() -> Tile {
+        Tile { scores: [[0.0; CHUNK]; TILE], weights: [[[0; 8]; CHUNK / 8]; TILE] }
+    }
+}
+
+impl Tile {
+    /// `seen`: the positions of the chunk that each query sees.
+    pub fn run<E: Element>(&mut self, chunk: Chunk, of: Queries, seen: &[Range<usize>; TILE], room: usize) {
+        match of.scales.len() {
+            4 => self.run_of::<E, 4, 2>(chunk, of, seen, room),
+            3 => self.run_of::<E, 3, 2>(chunk, of, seen, room),
+            2 => self.run_of::<E, 2, 4>(chunk, of, seen, room),
+            _ => self.run_of::<E, 1, 4>(chunk, of, seen, room),
+        }
+    }
+
+    /// W vectors of four positions, and then of four columns, against R queries at a time.
+    #[inline(never)]
+    fn run_of<E: Element, const R: usize, const W: usize>(
+        &mut self,
+        chunk: Chunk,
+        of: Queries,
+        seen: &[Range<usize>; TILE],
+        room: usize,
+    ) {
+        assert!(of.words.len() == R * room / 2 && of.totals.len() == R * room && room % (4 * W) == 0);
+        assert!(chunk.keys.len() == CHUNK * room * E::BYTES && chunk.values.len() == chunk.keys.len());
+        let end = seen.iter().map(|seen| seen.end).max().unwrap_or(0).next_multiple_of(4 * W);
+        for at in (0..end).step_by(4 * W) {
+            // SAFETY: whole blocks of eight positions, within the chunk.
+            let acc = unsafe { scores::<E, R, W>(chunk.keys.as_ptr().add(at * room * E::BYTES), &of, room) };
+            for r in 0..R {
+                let scale = f32x4_splat(of.scales[r]);
+                for w in 0..W {
+                    let of_keys = f32x4_load(&chunk.key_scales.as_chunks().0[at / 4 + w]);
+                    let place = &mut self.scores[r].as_chunks_mut().0[at / 4 + w];
+                    f32x4_store(place, f32x4_mul(f32x4_convert_i32x4(acc[r][w]), f32x4_mul(of_keys, scale)));
+                }
+            }
+        }
+        let mut scales = [(0.0, 0.0); R];
+        for r in 0..R {
+            let row = &mut self.scores[r][..end];
+            scales[r] = if seen[r].is_empty() {
+                self.weights[r] = Default::default();
+                (1.0, 0.0)
+            } else {
+                let known = (&mut of.greatest[r], &mut of.sums[r]);
+                weigh::<E>(row, &seen[r], chunk.value_scales, known, &mut self.weights[r])
+            };
+        }
+        for column in (0..room).step_by(4 * W) {
+            // SAFETY: blocks of eight columns, and as many weights as there are positions.
+            let acc = unsafe {
+                values::<E, R, W>(chunk.values.as_ptr().add(column * CHUNK * E::BYTES), &self.weights, end / 2)
+            };
+            for r in 0..R {
+                let (old, new) = (f32x4_splat(scales[r].0), f32x4_splat(scales[r].1));
+                for w in 0..W {
+                    let place = &mut of.totals[r * room..].as_chunks_mut().0[column / 4 + w];
+                    let sum = f32x4_mul(f32x4_convert_i32x4(acc[r][w]), new);
+                    f32x4_store(place, f32x4_madd(f32x4_load(place), old, sum));
+                }
+            }
+        }
+    }
+}
+
+/// Scores become weights. Returns what the totals so far, and the integers that the weights give, are to be multiplied by.
+fn weigh<E: Element>(
+    scores: &mut [f32],
+    seen: &Range<usize>,
+    value_scales: &[f32; CHUNK],
+    (greatest, sum): (&mut f32, &mut f32),
+    weights: &mut [[i16; 8]; CHUNK / 8],
+) -> (f32, f32) {
+    let mut of_seen = [0.0; CHUNK];
+    let mut value_scales = value_scales;
+    if *seen != (0..CHUNK) {
+        hide(scores, seen, f32::MIN);
+        of_seen[seen.clone()].copy_from_slice(&value_scales[seen.clone()]);
+        value_scales = &of_seen;
+    }
+    let mut max = f32x4_splat(*greatest);
+    for four in scores.as_chunks().0 {
+        max = f32x4_max(max, f32x4_load(four));
+    }
+    let now = f32x4_greatest(max);
+    let rescale = exp(*greatest - now);
+    *greatest = now;
+    let (zero, least) = (f32x4_splat(0.0), f32x4_splat(-87.0));
+    let (mut exps, mut all, mut most) = (zero, zero, zero);
+    for (four, scales) in scores.as_chunks_mut().0.iter_mut().zip(value_scales.as_chunks().0) {
+        let e = exp_within_87(f32x4_max(f32x4_sub(f32x4_load(four), f32x4_splat(now)), least));
+        let weight = f32x4_mul(e, f32x4_load(scales));
+        (exps, all, most) = (f32x4_add(exps, e), f32x4_add(all, weight), f32x4_max(most, weight));
+        f32x4_store(four, weight);
+    }
+    *sum = *sum * rescale + f32x4_sum(exps);
+    let factor = factor::<E>(f32x4_greatest(most), f32x4_sum(all), CHUNK);
+    let v = f32x4_splat(factor);
+    for ([a, b], out) in scores.as_chunks::<4>().0.as_chunks().0.iter().zip(weights) {
+        let [a, b] = [a, b].map(|four| f32x4_round_i32x4(f32x4_mul(f32x4_load(four), v)).1);
+        // SAFETY: 16 bytes.
+        unsafe { v128_store(out.as_mut_ptr().cast(), i16x8_narrow_i32x4(a, b)) };
+    }
+    (rescale, inverse(factor))
+}
+
+/// The positions that are not seen.
+fn hide(row: &mut [f32], seen: &Range<usize>, with: f32) {
+    row[..seen.start].fill(with);
+    row[seen.end..].fill(with);
+}
+
+/// Integer scores of 4 W positions.
+///
+/// # Safety
+/// `keys` points to W / 2 blocks of eight positions.
+#[inline(always)]
+unsafe fn scores<E: Element, const R: usize, const W: usize>(
+    keys: *const u8,
+    of: &Queries,
+    room: usize,
+) -> [[v128; W]; R] {
+    // SAFETY: the caller's, and R words a pair of columns.
+    unsafe { dots::<E, R, W, R, 1>(keys, 8 * room, of.words.as_ptr().cast(), room / 2) }
+}
+
+/// Integer sums of 4 W columns.
+///
+/// # Safety
+/// `values` points to W / 2 blocks of eight columns; there are `pairs` of positions at least, and as many weights.
+#[inline(always)]
+unsafe fn values<E: Element, const R: usize, const W: usize>(
+    values: *const u8,
+    weights: &[[[i16; 8]; CHUNK / 8]; TILE],
+    pairs: usize,
+) -> [[v128; W]; R] {
+    // SAFETY: the caller's.
+    unsafe { dots::<E, R, W, 1, { CHUNK / 2 }>(values, 8 * CHUNK, weights.as_ptr().cast(), pairs) }
+}
+
+/// Sums over `pairs`, an even number, of the products of pairs: W vectors of four of them, `[pairs][2 vectors]` in blocks of
+/// `block` elements, with R words, which stand ROW apart, and those of the next pair PAIR behind them.
+///
+/// # Safety
+/// There are W / 2 blocks and R words a pair.
+#[inline(always)]
+unsafe fn dots<E: Element, const R: usize, const W: usize, const PAIR: usize, const ROW: usize>(
+    cached: *const u8,
+    block: usize,
+    words: *const u8,
+    pairs: usize,
+) -> [[v128; W]; R] {
+    let mut acc = [[i32x4_splat(0); W]; R];
+    let (mut cached, mut words) = (cached, words);
+    for _ in 0..pairs / 2 {
+        for i in 0..2 {
+            // SAFETY: the caller's.
+            unsafe {
+                let v: [v128; W] = std::array::from_fn(|w| {
+                    E::load8(cached.add(w / 2 * block * E::BYTES).add((16 * i + w % 2 * 8) * E::BYTES))
+                });
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let word = v128_load32_splat(words.add(4 * (i * PAIR + r * ROW)));
+                    for w in 0..W {
+                        acc[w] = i32x4_add(acc[w], i32x4_dot_i16x8(v[w], word));
+                    }
+                }
+            }
+        }
+        // SAFETY: or behind the last.
+        unsafe {
+            cached = cached.add(32 * E::BYTES);
+            words = words.add(8 * PAIR);
+        }
+    }
+    acc
+}
