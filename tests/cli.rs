@@ -153,8 +153,8 @@ fn inspect_says_what_a_model_is() {
     let json: Value = serde_json::from_str(&stdout(&["inspect", &model("q4_k"), "--json"], "")).unwrap();
     assert_eq!((&json["architecture"], &json["supported"]), (&"llama".into(), &true.into()));
     assert_eq!(json["quantization"][0]["type"], "Q4_K");
-    // One layer, keys and values, one head of 64, float32, 256 positions.
-    assert_eq!(json["memory"]["kvCache"], 2 * 64 * 4 * 256);
+    // One layer, keys and values, one head of 64 of 16 bits and a scale, 256 positions.
+    assert_eq!(json["memory"]["kvCache"], 2 * (64 * 2 + 4) * 256);
     assert!(stdout(&["inspect", &model("q4_k")], "").contains("supported     yes"));
 }
 

@@ -84,25 +84,31 @@ fn factors(original_context: Option<usize>, scaled: f32, spec: &DecoderSpec) -> 
 
 /// Closer than the oracle allows, so that no mistake hides behind that rounding.
 #[test]
-fn cpu_rounds_activations_and_nothing_else() {
+fn cpu_rounds_activations_and_the_cache_and_nothing_else() {
     for (name, golden, _) in goldens() {
         let path = format!("{GOLDEN}/{name}.gguf");
         let mut rounding = load(&path, |spec| Reference::new(spec, 64).rounding());
         let mut cpu = load(&path, CpuBackend::new);
         let vocab = cpu.spec().vocab;
-        let mut errors = Vec::new();
+        // Of first positions, which see themselves only, and of those where attention rounds queries and weights too.
+        let (mut first, mut later) = (Vec::new(), Vec::new());
         for prompt in &golden.prompts {
             let expected = run(&mut rounding, prompt, usize::MAX);
             let ours = run(&mut cpu, prompt, usize::MAX);
-            let positions = expected.chunks(vocab).zip(ours.chunks(vocab));
-            errors.extend(positions.map(|(expected, ours)| compare(expected, ours, vocab, 1.0).relative_l2));
+            for (i, (expected, ours)) in expected.chunks(vocab).zip(ours.chunks(vocab)).enumerate() {
+                let errors = if i == 0 { &mut first } else { &mut later };
+                errors.push(compare(expected, ours, vocab, 1.0).relative_l2);
+            }
         }
-        errors.sort_by(f64::total_cmp);
         // What is near the middle between two steps falls to one side or the other with the order of sums, and then much
         // behind it does. Where nothing is near, all agrees.
-        let (quarter, worst) = (errors[errors.len() / 4], *errors.last().unwrap());
-        println!("{name}: a quarter of the positions within {quarter:.1e}, all within {worst:.1e}");
-        assert!(quarter <= 2e-3 && worst <= 2e-2, "{name}");
+        for (errors, float, quantized) in [(&mut first, 1e-5, 2e-6), (&mut later, 1e-4, 4e-2)] {
+            errors.sort_by(f64::total_cmp);
+            let (quarter, worst) = (errors[errors.len() / 4], *errors.last().unwrap());
+            println!("{name}: a quarter of the positions within {quarter:.1e}, all within {worst:.1e}");
+            let limits = if golden.dtype == "f32" { (float, 5e-4) } else { (quantized, 4e-2) };
+            assert!(quarter <= limits.0 && worst <= limits.1, "{name}");
+        }
     }
 }
 
@@ -124,7 +130,8 @@ fn prefill_in_chunks_then_token_by_token_equals_one_pass() {
             let Agreement { relative_l2, .. } = compare(&whole, &chunked, vocab, 1.0);
             // The order of sums differs, and with it what quantized activations are rounded to.
             let limit = if golden.dtype == "f32" { 1e-4 } else { 5e-3 };
-            println!("CH {name} {chunk} {relative_l2:.1e}");assert!(relative_l2 <= limit, "{name} by {chunk}: {relative_l2:e}");
+
+            assert!(relative_l2 <= limit, "{name} by {chunk}: {relative_l2:e}");
         }
     }
 }
@@ -137,7 +144,7 @@ fn answers_beyond_the_original_context_are_those_of_fresh_prompts() {
 
 #[test]
 fn stories260k_tells_its_story() {
-    check_story(async |spec, _| Ok(CpuBackend::new(spec)), 1e-5);
+    check_story(async |spec, _| Ok(CpuBackend::new(spec)), 5e-5);
 }
 
 #[derive(Deserialize)]

@@ -48,9 +48,9 @@ fn memory_is_what_a_session_takes() {
     let report = report("golden/q4_k.gguf", Question::default());
     let (cpu, gpu) = (report.memory.unwrap(), report.gpu_memory.unwrap());
     assert_eq!(cpu.weights, session.memory().weights);
-    // One layer, keys and values, one head of 64, 256 positions; floats on the CPU, halves on a GPU.
-    assert_eq!((cpu.kv_cache, gpu.kv_cache), (2 * 64 * 4 * 256, 2 * 64 * 2 * 256));
-    assert_eq!((cpu.kv_cache_per_position, gpu.kv_cache_per_position), (2 * 64 * 4, 2 * 64 * 2));
+    // One layer, keys and values, one head of 64, 256 positions; integers with a scale on the CPU, halves on a GPU.
+    assert_eq!((cpu.kv_cache, gpu.kv_cache), (2 * (64 * 2 + 4) * 256, 2 * 64 * 2 * 256));
+    assert_eq!((cpu.kv_cache_per_position, gpu.kv_cache_per_position), (2 * (64 * 2 + 4), 2 * 64 * 2));
     assert_eq!((cpu.context_length, report.context_length), (256, Some(256)));
     assert_eq!(cpu.total, cpu.weights + cpu.kv_cache + cpu.scratch);
     assert!(cpu.heap > cpu.total && gpu.heap < 32 << 20, "{cpu:?} {gpu:?}");
@@ -88,7 +88,7 @@ fn text_names_everything() {
         "file          0.0 MB in 1 part(s)",
         "parameters    0.01 M in 24 tensors",
         "quantization  F32",
-        "KV cache 0.1 MB (256 tokens of 512 bytes)",
+        "KV cache 0.1 MB (256 tokens of 264 bytes)",
         "memory, GPU   ",
         "fits          not on the CPU, into 0.0 MB",
         "supported     yes",

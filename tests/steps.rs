@@ -59,7 +59,8 @@ impl Device for Cpu {
     }
 
     fn limit(&self, model: &Model) -> f64 {
-        if model.is_float() { 1e-4 } else { INT8 }
+        // Keys and values of 14 bits.
+        if model.is_float() { 2e-3 } else { INT8 }
     }
 }
 

@@ -68,7 +68,7 @@ impl Reference {
         assert_eq!(matrix.cols, x.len(), "{slot:?}");
         let rounded;
         let x = if self.rounds && matrix.format.block_len() > 1 {
-            rounded = x.chunks(32).flat_map(round).collect::<Vec<f32>>();
+            rounded = x.chunks(32).flat_map(|block| round(block, 127.0)).collect::<Vec<f32>>();
             &rounded
         } else {
             x
@@ -107,8 +107,9 @@ impl Reference {
     }
 }
 
-fn round(block: &[f32]) -> Vec<f32> {
-    let step = block.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 127.0;
+/// To integers of at most `most`.
+fn round(block: &[f32], most: f32) -> Vec<f32> {
+    let step = block.iter().fold(0.0f32, |max, x| max.max(x.abs())) / most;
     block.iter().map(|x| if step > 0.0 { (x / step).round_ties_even() * step } else { 0.0 }).collect()
 }
 
@@ -205,8 +206,11 @@ impl Backend for Reference {
                 out
             };
             let query = part(Query, QueryBias, Some(QueryNorm));
-            let key = part(Key, KeyBias, Some(KeyNorm));
-            let value = part(Value, ValueBias, None);
+            let [key, value] =
+                [part(Key, KeyBias, Some(KeyNorm)), part(Value, ValueBias, None)].map(|row| match self.rounds {
+                    true => row.chunks(self.spec.head_dim).flat_map(|head| round(head, 8191.0)).collect(),
+                    false => row,
+                });
             self.query.push(query);
             self.keys[layer].push(key);
             self.values[layer].push(value);

@@ -19,16 +19,14 @@ use tile::{TILE, Tile, quantize};
 /// Queries of a unit: their sums, and a chunk of keys and values, should stay in the first-level cache.
 const GROUP: usize = 32;
 
-/// The least positions of a part, and about the most parts a head and token.
+/// The least positions of a part, and the most parts.
 const PART: usize = 128;
-const MOST_PARTS: usize = 32;
+const MOST_PARTS: usize = 16;
 
-/// Of a batch of `tokens` that sees so many positions.
+/// What a batch sees is cut into parts of so many positions, a multiple of CHUNK.
 fn part_len(tokens: usize, positions: usize) -> usize {
-    if tokens > MOST_PARTS / 4 {
-        return positions.next_multiple_of(CHUNK);
-    }
-    (positions * tokens).div_ceil(MOST_PARTS).next_multiple_of(CHUNK).max(PART)
+    let parts = (MOST_PARTS / tokens).max(1);
+    positions.div_ceil(parts).next_multiple_of(CHUNK).max(PART)
 }
 
 /// Greatest score, sum of the exponentials, two unused, and the weighted sum of the values.
@@ -43,8 +41,7 @@ pub(super) fn scratch_of(spec: &DecoderSpec, positions: usize, threads: usize) -
 
 /// Floats of the parts of any batch that is split.
 fn partials_of(spec: &DecoderSpec, positions: usize) -> usize {
-    let parts = |tokens| (positions.div_ceil(part_len(tokens, positions)) + 1) * tokens;
-    spec.heads * partial_len(spec) * if positions > PART { parts(1) } else { 0 }
+    if positions > PART { MOST_PARTS.min(positions.div_ceil(PART)) * spec.heads * partial_len(spec) } else { 0 }
 }
 
 /// What a thread works in.
@@ -96,13 +93,13 @@ impl CpuBackend {
             batch.attention.push(Scratch::new(spec)?);
         }
         let end = batch.start + batch.tokens;
-        let seen = (batch.start + 1).saturating_sub(window)..end;
-        let part = part_len(batch.tokens, seen.len());
-        let parts = seen.start / part..end.div_ceil(part);
-        let partial = if parts.len() > 1 { partial_len(spec) } else { 0 };
-        let need = parts.len() * batch.tokens * spec.heads * partial;
+        let first = (batch.start + 1).saturating_sub(window) / CHUNK * CHUNK;
+        let part = part_len(batch.tokens, end - first);
+        let parts = (end - first).div_ceil(part);
+        let partial = if parts > 1 { partial_len(spec) } else { 0 };
+        let need = parts * batch.tokens * spec.heads * partial;
         if batch.partials.len() < need {
-            let need = need.max(partials_of(spec, seen.len()));
+            let need = need.max(partials_of(spec, end));
             let more = need - batch.partials.len();
             reserve(&mut batch.partials, more, "attention")?;
             batch.partials.resize(need, 0.0);
@@ -120,16 +117,16 @@ impl CpuBackend {
         };
         let groups = attention.count.div_ceil(GROUP);
         let scratch = Parts::of(&mut batch.attention);
-        let cost = 2 * room(spec) * attention.count.min(GROUP) * part.min(seen.len());
+        let cost = 2 * room(spec) * attention.count.min(GROUP) * part.min(end - first);
         let cache = &self.cache;
-        pool.divide(spec.kv_heads * groups * parts.len(), cost, |given, thread| {
+        pool.divide(spec.kv_heads * groups * parts, cost, |given, thread| {
             // SAFETY: each thread has its own.
             let scratch = unsafe { &mut scratch.part(thread..thread + 1)[0] };
             for unit in given {
-                let (of, i) = (unit / parts.len(), unit % parts.len());
-                let (kv_head, first) = (of / groups, of % groups * GROUP);
-                let queries = first..attention.count.min(first + GROUP);
-                let positions = seen.start.max((parts.start + i) * part)..end.min((parts.start + i + 1) * part);
+                let (of, i) = (unit / parts, unit % parts);
+                let (kv_head, query) = (of / groups, of % groups * GROUP);
+                let queries = query..attention.count.min(query + GROUP);
+                let positions = first + i * part..end.min(first + (i + 1) * part);
                 let head = cache.head(layer, kv_head);
                 match cache.int8 {
                     true => attention.unit::<I8>(head, kv_head, queries, positions, i, scratch),
@@ -138,7 +135,7 @@ impl CpuBackend {
             }
         });
         if partial > 0 {
-            attention.merge(pool, parts.len());
+            attention.merge(pool, parts);
         }
         Ok(())
     }
