@@ -215,8 +215,11 @@ impl<B: Backend> Session<B> {
         }
         self.use_adapters(&options.adapters)?;
         // At least the last token of the prompt is run again: its logits are wanted.
-        let reusable =
-            if options.cache_prompt { common_prefix(&self.cached, &tokens).min(tokens.len() - 1) } else { 0 };
+        let reusable = if options.cache_prompt {
+            self.backend.reusable(common_prefix(&self.cached, &tokens).min(tokens.len() - 1))
+        } else {
+            0
+        };
         self.cached.truncate(reusable);
         self.stats = Stats {
             prompt_tokens: tokens.len(),

@@ -201,7 +201,7 @@ fn entry(shape: &Shape, file: &File) -> Value {
     let context = default_context(&blueprint.spec);
     let cpu = model.on_cpu(context);
     // The GPU's figure is a desktop's: on a device that binds less, the embedding stands in parts, which costs nothing.
-    let gpu = model.on_gpu(context, Room { binding_limit: 2 << 30, kv_int8: false }).unwrap();
+    let gpu = model.on_gpu(context, Room { binding_limit: 2 << 30 }).unwrap();
     json!({
         "quantization": file.mix,
         "repository": file.repository,

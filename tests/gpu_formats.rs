@@ -31,6 +31,7 @@ fn spec(hidden: usize, vocab: usize, ffn: usize, tied_head: bool) -> DecoderSpec
         activation: Activation::Silu,
         embedding_scale: 1.0,
         attention_scale: 0.5,
+        kv_int8: false,
         tied_head,
         qkv_bias: false,
         qk_norm: false,

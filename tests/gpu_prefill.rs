@@ -234,6 +234,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 activation: if on[0] { Activation::Gelu } else { Activation::Silu },
                 embedding_scale: 1.5,
                 attention_scale: 1.0 / (head_dim as f32).sqrt(),
+                kv_int8: false,
                 tied_head: true,
                 qkv_bias: on[1],
                 qk_norm: on[2],

@@ -38,6 +38,7 @@ fn backend(options: &GpuOptions, vocab: usize) -> WebGpuBackend {
         activation: Activation::Silu,
         embedding_scale: 1.0,
         attention_scale: 0.5,
+        kv_int8: false,
         tied_head: true,
         qkv_bias: false,
         qk_norm: false,

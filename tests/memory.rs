@@ -69,7 +69,8 @@ fn close(what: &str, estimated: Memory, measured: Memory) {
 fn of_the_cpu() {
     let on = |threads, spec: &DecoderSpec| CpuBackend::with_pool(spec.clone(), Pool::new(threads).unwrap());
     for (threads, (spec, formats)) in (1..).zip(turns()) {
-        for format in formats {
+        for (i, format) in formats.into_iter().enumerate() {
+            let spec = DecoderSpec { kv_int8: i % 2 == 1, ..spec.clone() };
             let model = Model::new(spec.clone(), Formats::all(format), 3);
             let mut backend = model.load(on(threads, &spec));
             fill(&mut backend);
@@ -91,11 +92,12 @@ fn of_the_gpu() {
             // The embedding in several parts, sometimes.
             let binding_limit = if (i + j) % 2 == 0 { 1 << 19 } else { 128 << 20 };
             let kv_int8 = j % 3 == 0;
-            let options = GpuOptions { binding_limit: Some(binding_limit), kv_int8, ..options.clone() };
+            let options = GpuOptions { binding_limit: Some(binding_limit), ..options.clone() };
+            let spec = DecoderSpec { kv_int8, ..spec.clone() };
             let model = Model::new(spec.clone(), Formats::all(format), 3);
             let mut backend = model.load(block_on(WebGpuBackend::new(spec.clone(), &options)).unwrap());
             fill(&mut backend);
-            let estimated = webgpu::estimate(&spec, &shapes(&model), Room { binding_limit, kv_int8 }).unwrap();
+            let estimated = webgpu::estimate(&spec, &shapes(&model), Room { binding_limit }).unwrap();
             close(&format!("{format:?}"), estimated, backend.memory());
         }
     }
@@ -105,7 +107,7 @@ fn of_the_gpu() {
 fn what_exceeds_a_binding_is_named() {
     let spec = wide(llama());
     let model = Model::new(spec.clone(), Formats::all(Format::F32), 3);
-    let room = Room { binding_limit: 1 << 18, kv_int8: false };
+    let room = Room { binding_limit: 1 << 18 };
     let error = webgpu::estimate(&spec, &shapes(&model), room).unwrap_err().to_string();
     assert!(error.contains("Query") && error.contains("layer 0"), "{error}");
 }

@@ -238,6 +238,7 @@ impl Draft {
             activation: if switch(7) { Activation::Gelu } else { Activation::Silu },
             embedding_scale: if switch(8) { 1.0 } else { 3.5 },
             attention_scale: 1.0 / (head_dim as f32).sqrt(),
+            kv_int8: false,
             tied_head: switch(9),
             qkv_bias: switch(10),
             qk_norm: switch(11),

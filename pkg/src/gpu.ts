@@ -11,7 +11,6 @@ export interface GpuOptions {
   packedDot: boolean;
   adapter: string;
   tuning?: Tuning;
-  kvInt8?: boolean;
   sabotage?: string;
   bindingLimit?: number;
 }

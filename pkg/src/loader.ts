@@ -127,7 +127,7 @@ export class Loader {
 
   async #start(how: { backend: "cpu" } | { backend: "webgpu"; gpu: Gpu["options"]; tune: boolean }): Promise<void> {
     if (how.backend === "cpu") await this.#startThreads();
-    const options = JSON.stringify({ contextLength: this.message.contextLength, heapLimit: this.wasm.heapLimit, ...how });
+    const options = JSON.stringify({ contextLength: this.message.contextLength, kvInt8: this.message.kvCache === "int8", heapLimit: this.wasm.heapLimit, ...how });
     this.engine = await this.wasm.Engine.load(this.#sources, options, (done, total) => this.#progress.loaded(done, total));
   }
 
@@ -143,7 +143,7 @@ export class Loader {
   async #startOnGpu({ options, software }: Gpu): Promise<void> {
     const tune = this.message.testing?.tune ?? !software;
     const tuning = tune ? await recall(options.adapter) : undefined;
-    await this.#start({ backend: "webgpu", gpu: { ...options, tuning, kvInt8: this.message.kvCache === "int8" }, tune });
+    await this.#start({ backend: "webgpu", gpu: { ...options, tuning }, tune });
     if (tune) await keep(options.adapter, this.engine.tuning() as Tuning);
   }
 

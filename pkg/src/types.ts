@@ -42,7 +42,10 @@ export interface EngineOptions {
   threads?: number;
   /** Default: min(the model's, 4096). */
   contextLength?: number;
-  /** Of keys and values on a GPU. "int8" takes a little over half the memory of "f16", for long contexts. */
+  /**
+   * How keys and values are kept: "f16" with 16 bits a number (halves on a GPU, integers with a scale a head and position on the
+   * CPU), "int8" with 8 and a scale, a little over half the memory, for long contexts.
+   */
   kvCache?: "f16" | "int8";
   /**
    * For the download, e.g. `{ Authorization: "Bearer ..." }`. Sent to the given URL's origin only: a browser drops

@@ -35,6 +35,8 @@ fn wall_clock() -> Option<i64> {
 pub struct JsLoadOptions {
     #[serde(default)]
     context_length: Option<usize>,
+    #[serde(default)]
+    kv_int8: bool,
     /// Bytes that the heap can have, where it is less than wasm32 can address.
     #[serde(default)]
     heap_limit: Option<u64>,
@@ -64,7 +66,7 @@ impl JsLoadOptions {
     pub fn session(&self) -> LoadOptions {
         let context_length = self.context_length;
         let memory_limit = self.heap_limit.map(memory::limit_of_heap).or_else(memory::default_limit);
-        LoadOptions { context_length, clock, wall_clock, memory_limit }
+        LoadOptions { context_length, kv_int8: self.kv_int8, clock, wall_clock, memory_limit }
     }
 }
 

@@ -85,6 +85,10 @@ impl Backend for AnyBackend {
         on_either!(self, backend => backend.expect_positions(positions))
     }
 
+    fn reusable(&self, positions: usize) -> usize {
+        on_either!(self, backend => backend.reusable(positions))
+    }
+
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {
         on_either!(self, backend => backend.embed(tokens, start))
     }

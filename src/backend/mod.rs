@@ -142,6 +142,12 @@ pub trait Backend {
     /// held is void.
     fn expect_positions(&mut self, positions: usize) -> Result<bool>;
 
+    /// How many of the first `positions`, all cached, a sequence can keep that goes on behind them: all, or none where what they
+    /// see has been overwritten since.
+    fn reusable(&self, positions: usize) -> usize {
+        positions
+    }
+
     /// Gathers the embeddings of `tokens` into the residual stream; they stand at positions `start..start + tokens.len()`.
     /// The KV cache must hold `0..start` and grows as needed.
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()>;

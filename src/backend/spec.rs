@@ -17,6 +17,9 @@ pub struct DecoderSpec {
     pub vocab: usize,
     /// The most positions: the file's, or what a session was asked to hold.
     pub context_length: usize,
+    /// Keys and values are kept as signed bytes with a scale a head and position, a little over half the memory of the 16 bits
+    /// they have else. A session's wish too.
+    pub kv_int8: bool,
     pub norm_eps: f32,
     pub rope: Rope,
     /// RoPE of the local layers where it differs (Gemma 3).

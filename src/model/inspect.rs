@@ -140,7 +140,8 @@ struct Needs {
 
 /// Errors: why it cannot run.
 fn needs(checkpoint: &Checkpoint, question: &Question) -> Result<Needs> {
-    let blueprint = arch::describe(checkpoint)?;
+    let mut blueprint = arch::describe(checkpoint)?;
+    blueprint.spec.kv_int8 = question.kv_int8;
     // The tokenizer takes what it needs out of its metadata, and the report shows that too.
     let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata.clone())?;
     arch::check_vocabulary(&tokenizer, &blueprint.spec)?;
@@ -167,7 +168,7 @@ fn on_gpu(
     supported(spec)?;
     let default = Room::default();
     let binding_limit = question.binding_limit.unwrap_or(default.binding_limit);
-    let room = Room { binding_limit, kv_int8: question.kv_int8 };
+    let room = Room { binding_limit };
     needed(context, &|context| model.on_gpu(context, room), |_| model.heap_beside_gpu())
 }
 

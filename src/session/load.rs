@@ -38,6 +38,7 @@ impl<B: Backend> Session<B> {
             return Err(Error::BadRequest("contextLength is 0".into()));
         }
         blueprint.spec.context_length = context_length;
+        blueprint.spec.kv_int8 = options.kv_int8;
         let spec = &blueprint.spec;
         let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata)?;
         arch::check_vocabulary(&tokenizer, spec)?;
@@ -91,6 +92,7 @@ impl<B: Backend> Session<B> {
         let checkpoint = Checkpoint::open(shards).await?;
         let mut blueprint = arch::describe(&checkpoint)?;
         blueprint.spec.context_length = self.info.context_length;
+        blueprint.spec.kv_int8 = self.backend.spec().kv_int8;
         if blueprint.spec != *self.backend.spec() {
             return Err(Error::Source("it is not the model that was loaded before".into()));
         }

@@ -16,6 +16,8 @@ pub type WallClock = fn() -> Option<i64>;
 pub struct LoadOptions {
     /// Default: min(the file's, 4096). More than the file's is allowed.
     pub context_length: Option<usize>,
+    /// See [`crate::backend::DecoderSpec::kv_int8`].
+    pub kv_int8: bool,
     /// Bytes that model, cache and scratch may take. Default: what wasm32 can address; no limit elsewhere.
     pub memory_limit: Option<u64>,
     /// wasm32-unknown-unknown has no clock of its own: without one the times of [`Stats`] are 0 there.
@@ -27,7 +29,13 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { context_length: None, memory_limit: memory::default_limit(), clock: system_clock, wall_clock }
+        Self {
+            context_length: None,
+            kv_int8: false,
+            memory_limit: memory::default_limit(),
+            clock: system_clock,
+            wall_clock,
+        }
     }
 }
 

@@ -72,6 +72,7 @@ pub fn llama() -> DecoderSpec {
         activation: Activation::Silu,
         embedding_scale: 1.0,
         attention_scale: 0.25,
+        kv_int8: false,
         tied_head: true,
         qkv_bias: false,
         qk_norm: false,

@@ -40,6 +40,7 @@ pub extern "C" fn shape(
         activation: Activation::Silu,
         embedding_scale: 1.0,
         attention_scale: 1.0 / (head_dim as f32).sqrt(),
+        kv_int8: false,
         tied_head: true,
         qkv_bias: false,
         qk_norm: false,

@@ -1,12 +1,16 @@
 //! Embeddings of a batch's tokens into the residual stream.
 
 use super::{CpuBackend, MAX_BATCH, loaded, math};
-use crate::Result;
 use crate::backend::check_batch;
+use crate::{Error, Result};
 
 impl CpuBackend {
     pub(super) fn embed_step(&mut self, tokens: &[u32], start: usize) -> Result<()> {
         check_batch(&self.spec, tokens, start, self.cache.len, MAX_BATCH)?;
+        if !self.cache.holds(start) {
+            let message = format!("what position {start} sees is not cached any more: begin the sequence anew");
+            return Err(Error::BadRequest(message));
+        }
         let end = start + tokens.len();
         let embedding = &loaded(&self.weights)?.embedding;
         self.cache.extend(start, end)?;

@@ -29,7 +29,7 @@ pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape], threads: usize) -> 
     let floats = (MAX_BATCH * Batch::widths(spec) + spec.vocab) as u64;
     Memory {
         weights,
-        kv_cache: KvCache::bytes_of(spec, spec.context_length, false),
+        kv_cache: KvCache::bytes_of(spec, spec.context_length),
         scratch: 4 * floats
             + scratch_of(spec, spec.context_length, threads)
             + Panel::bytes_of(batch, &inputs)

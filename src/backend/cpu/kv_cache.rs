@@ -136,13 +136,13 @@ fn is_ring(spec: &DecoderSpec, layer: usize) -> bool {
 }
 
 impl KvCache {
-    pub fn new(spec: &DecoderSpec, int8: bool) -> KvCache {
+    pub fn new(spec: &DecoderSpec) -> KvCache {
         KvCache {
             kv_heads: spec.kv_heads,
             dim: spec.head_dim,
             room: room(spec),
             context: spec.context_length,
-            int8,
+            int8: spec.kv_int8,
             capacity: 0,
             len: 0,
             written: 0,
@@ -216,9 +216,9 @@ impl KvCache {
     }
 
     /// Of a cache with room for `positions`.
-    pub fn bytes_of(spec: &DecoderSpec, positions: usize, int8: bool) -> u64 {
+    pub fn bytes_of(spec: &DecoderSpec, positions: usize) -> u64 {
         let positions = positions.next_multiple_of(CHUNK);
-        let row = 2 * room(spec) * if int8 { I8::BYTES } else { I16::BYTES } + 2 * size_of::<f32>();
+        let row = 2 * room(spec) * if spec.kv_int8 { I8::BYTES } else { I16::BYTES } + 2 * size_of::<f32>();
         let of = |layer| {
             if is_ring(spec, layer) { ring(spec).map_or(positions, |(_, room)| room.min(positions)) } else { positions }
         };

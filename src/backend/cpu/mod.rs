@@ -95,7 +95,7 @@ impl CpuBackend {
     pub fn with_pool(spec: DecoderSpec, pool: Pool) -> CpuBackend {
         CpuBackend {
             pool,
-            cache: KvCache::new(&spec, false),
+            cache: KvCache::new(&spec),
             rope: RopeTables::default(),
             rope_factors: RopeFactors::Short,
             spec,
@@ -106,10 +106,9 @@ impl CpuBackend {
         }
     }
 
-    /// Keys and values of 8 bits instead of 16: half the memory, and less exact.
-    pub fn with_kv_int8(mut self, int8: bool) -> CpuBackend {
-        self.cache = KvCache::new(&self.spec, int8);
-        self
+    /// What the batch's heads took of the values in the last layer that attended, `[tokens, heads * head_dim]`.
+    pub fn attended(&self) -> &[f32] {
+        &self.batch.attended[..self.batch.tokens * self.spec.heads * self.spec.head_dim]
     }
 
     /// The batch's residual stream, `[tokens, hidden]`.
@@ -234,6 +233,10 @@ impl Backend for CpuBackend {
         self.rope_factors = factors;
         self.cache.clear();
         Ok(true)
+    }
+
+    fn reusable(&self, positions: usize) -> usize {
+        if self.cache.holds(positions) { positions } else { 0 }
     }
 
     fn embed(&mut self, tokens: &[u32], start: usize) -> Result<()> {

@@ -25,9 +25,6 @@ pub struct GpuOptions {
     pub packed_dot: bool,
     /// In a browser: what `engine.info` calls it.
     pub adapter: Option<String>,
-    /// Keys and values as signed bytes with a scale a head and position: a little over half the memory of halves, for
-    /// long contexts.
-    pub kv_int8: bool,
     /// For tests: a kernel to make wrong on purpose.
     pub sabotage: Option<String>,
     /// For tests: less than the adapter's.

@@ -14,14 +14,12 @@ use crate::{Error, Result};
 pub struct Room {
     /// Bytes of one storage binding.
     pub binding_limit: u64,
-    /// See [`super::GpuOptions::kv_int8`].
-    pub kv_int8: bool,
 }
 
 impl Default for Room {
     /// What WebGPU promises of any adapter.
     fn default() -> Room {
-        Room { binding_limit: 128 << 20, kv_int8: false }
+        Room { binding_limit: 128 << 20 }
     }
 }
 
@@ -46,7 +44,7 @@ pub fn estimate(spec: &DecoderSpec, tensors: &[TensorShape], room: Room) -> Resu
         let parts = (0..tensor.rows).step_by(part).map(|first| part.min(tensor.rows - first));
         weights += parts.map(|rows| Group::bytes_of(&[(tensor.format, rows)], tensor.cols)).sum::<u64>();
     }
-    let kv_cache = kv_cache::bytes_of(spec, spec.context_length, room.kv_int8);
+    let kv_cache = kv_cache::bytes_of(spec, spec.context_length);
     fits(kv_cache / (2 * spec.layers as u64), room, "the KV cache of a layer")?;
     let scratch = Buffers::bytes_of(spec, room.binding_limit)
         + sample::bytes_of(spec)

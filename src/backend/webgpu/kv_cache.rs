@@ -25,21 +25,21 @@ pub fn head_room(spec: &DecoderSpec) -> usize {
 }
 
 /// Keys, or values, of one position of a layer.
-fn position_bytes(spec: &DecoderSpec, int8: bool) -> u64 {
+fn position_bytes(spec: &DecoderSpec) -> u64 {
     let room = head_room(spec);
     // Behind the bytes a quad, whose first word is their scale.
-    let row_bytes = if int8 { room + 16 } else { 2 * room };
+    let row_bytes = if spec.kv_int8 { room + 16 } else { 2 * room };
     (spec.kv_heads * row_bytes) as u64
 }
 
 /// Of a cache with room for `positions`.
-pub fn bytes_of(spec: &DecoderSpec, positions: usize, int8: bool) -> u64 {
-    (2 * spec.layers as u64 * positions as u64).saturating_mul(position_bytes(spec, int8))
+pub fn bytes_of(spec: &DecoderSpec, positions: usize) -> u64 {
+    (2 * spec.layers as u64 * positions as u64).saturating_mul(position_bytes(spec))
 }
 
 impl KvCache {
     pub fn new(gpu: &Gpu, spec: &DecoderSpec) -> Result<KvCache> {
-        let position_bytes = position_bytes(spec, gpu.options.kv_int8);
+        let position_bytes = position_bytes(spec);
         let mut cache = KvCache { keys: Vec::new(), values: Vec::new(), capacity: 0, len: 0, position_bytes };
         cache.resize(gpu, spec, FIRST_CAPACITY.min(spec.context_length))?;
         Ok(cache)

@@ -233,7 +233,7 @@ impl Planner<'_> {
             .flag_if(kind != LayerKind::NoRope, "ROPE")
             .flag_if(rope.pairs == RopePairs::Halves, "ROPE_HALVES")
             .flag_if(spec.qk_norm, "QK_NORM")
-            .flag_if(self.gpu.options.kv_int8, "KV_INT8")
+            .flag_if(spec.kv_int8, "KV_INT8")
     }
 
     fn head(&mut self) -> Vec<Dispatch> {

@@ -52,7 +52,7 @@ struct ModelOptions {
     /// On a GPU: measure the variants of its kernels while loading, for about a second
     #[arg(long)]
     tune: bool,
-    /// Keys and values on a GPU; int8 takes a little over half the memory
+    /// Keys and values: of 16 bits, or signed bytes in a little over half the memory
     #[arg(long, value_enum, default_value = "f16")]
     kv_cache: KvCache,
     /// Threads on the CPU [default: one for each core, at most 8]
@@ -83,13 +83,12 @@ impl ModelOptions {
     }
 
     fn load_with_context(&self, context_length: Option<usize>) -> Result<Session<AnyBackend>> {
-        let options = LoadOptions { context_length, ..LoadOptions::default() };
+        let options = LoadOptions { context_length, kv_int8: self.kv_cache == KvCache::Int8, ..LoadOptions::default() };
         let backend = async |spec, _| match self.backend {
             Backend::Cpu => Ok(AnyBackend::cpu(spec, Pool::new(self.threads.unwrap_or_else(pool::default_threads))?)),
             #[cfg(feature = "webgpu")]
             Backend::Webgpu => {
-                let (tune, kv_int8) = (self.tune, self.kv_cache == KvCache::Int8);
-                let gpu = GpuOptions { arithmetic: self.arithmetic.clone(), tune, kv_int8, ..GpuOptions::default() };
+                let gpu = GpuOptions { arithmetic: self.arithmetic.clone(), tune: self.tune, ..GpuOptions::default() };
                 Ok(AnyBackend::WebGpu(Box::new(WebGpuBackend::new(spec, &gpu).await?)))
             }
             #[cfg(not(feature = "webgpu"))]

@@ -168,6 +168,7 @@ fn usual(keys: &Keys, checkpoint: &Checkpoint, pairs: RopePairs) -> Result<Decod
         activation: Activation::Silu,
         embedding_scale: 1.0,
         attention_scale: keys.f32("attention.scale")?.unwrap_or(1.0 / (head_dim as f32).sqrt()),
+        kv_int8: false,
         tied_head: checkpoint.tensor("output.weight").is_none(),
         qkv_bias: checkpoint.tensor("blk.0.attn_q.bias").is_some(),
         qk_norm: false,

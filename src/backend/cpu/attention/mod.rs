@@ -19,14 +19,17 @@ use tile::{TILE, Tile, quantize};
 /// Queries of a unit: their sums, and a chunk of keys and values, should stay in the first-level cache.
 const GROUP: usize = 32;
 
+/// Batches of no more tokens are split over their positions.
+const FEW: usize = 8;
+
 /// The least positions of a part, and the most parts.
 const PART: usize = 128;
-const MOST_PARTS: usize = 16;
+const MOST_PARTS: usize = 32;
 
-/// What a batch sees is cut into parts of so many positions, a multiple of CHUNK.
-fn part_len(tokens: usize, positions: usize) -> usize {
-    let parts = (MOST_PARTS / tokens).max(1);
-    positions.div_ceil(parts).next_multiple_of(CHUNK).max(PART)
+/// Positions of a part. Where parts begin depends on the position alone, so that a token's results are the same bits in any
+/// batch of FEW.
+fn part_len(spec: &DecoderSpec) -> usize {
+    spec.context_length.div_ceil(MOST_PARTS).next_multiple_of(CHUNK).max(PART)
 }
 
 /// Greatest score, sum of the exponentials, two unused, and the weighted sum of the values.
@@ -39,9 +42,12 @@ pub(super) fn scratch_of(spec: &DecoderSpec, positions: usize, threads: usize) -
     (threads * Scratch::bytes_of(spec) + 4 * partials_of(spec, positions)) as u64
 }
 
-/// Floats of the parts of any batch that is split.
+/// Floats of the parts of any batch of FEW.
 fn partials_of(spec: &DecoderSpec, positions: usize) -> usize {
-    if positions > PART { MOST_PARTS.min(positions.div_ceil(PART)) * spec.heads * partial_len(spec) } else { 0 }
+    match positions.div_ceil(part_len(spec)) {
+        0 | 1 => 0,
+        parts => parts * FEW * spec.heads * partial_len(spec),
+    }
 }
 
 /// What a thread works in.
@@ -93,16 +99,16 @@ impl CpuBackend {
             batch.attention.push(Scratch::new(spec)?);
         }
         let end = batch.start + batch.tokens;
-        let first = (batch.start + 1).saturating_sub(window) / CHUNK * CHUNK;
-        let part = part_len(batch.tokens, end - first);
-        let parts = (end - first).div_ceil(part);
-        let partial = if parts > 1 { partial_len(spec) } else { 0 };
-        let need = parts * batch.tokens * spec.heads * partial;
-        if batch.partials.len() < need {
-            let need = need.max(partials_of(spec, end));
-            let more = need - batch.partials.len();
-            reserve(&mut batch.partials, more, "attention")?;
-            batch.partials.resize(need, 0.0);
+        let first = (batch.start + 1).saturating_sub(window);
+        let part = if batch.tokens <= FEW { part_len(spec) } else { end.next_multiple_of(CHUNK) };
+        let parts = first / part..end.div_ceil(part);
+        let partial = if parts.len() > 1 { partial_len(spec) } else { 0 };
+        if partial > 0 {
+            let (need, have) = (partials_of(spec, end), batch.partials.len());
+            if need > have {
+                reserve(&mut batch.partials, need - have, "attention")?;
+                batch.partials.resize(need, 0.0);
+            }
         }
         let attention = Attention {
             spec,
@@ -119,14 +125,14 @@ impl CpuBackend {
         let scratch = Parts::of(&mut batch.attention);
         let cost = 2 * room(spec) * attention.count.min(GROUP) * part.min(end - first);
         let cache = &self.cache;
-        pool.divide(spec.kv_heads * groups * parts, cost, |given, thread| {
+        pool.divide(spec.kv_heads * groups * parts.len(), cost, |given, thread| {
             // SAFETY: each thread has its own.
             let scratch = unsafe { &mut scratch.part(thread..thread + 1)[0] };
             for unit in given {
-                let (of, i) = (unit / parts, unit % parts);
+                let (of, i) = (unit / parts.len(), unit % parts.len());
                 let (kv_head, query) = (of / groups, of % groups * GROUP);
                 let queries = query..attention.count.min(query + GROUP);
-                let positions = first + i * part..end.min(first + (i + 1) * part);
+                let positions = first.max((parts.start + i) * part)..end.min((parts.start + i + 1) * part);
                 let head = cache.head(layer, kv_head);
                 match cache.int8 {
                     true => attention.unit::<I8>(head, kv_head, queries, positions, i, scratch),
@@ -135,7 +141,7 @@ impl CpuBackend {
             }
         });
         if partial > 0 {
-            attention.merge(pool, parts);
+            attention.merge(pool, parts.len());
         }
         Ok(())
     }
