@@ -19,6 +19,7 @@ if (!process.execArgv.join().includes('relaxed')) {
 
 // hidden, ffn, heads, KV heads, head dim, layers, vocabulary, window, period of its layers
 const SHAPES = {
+  '135M-K': [512, 1536, 8, 2, 64, 30, 49152, 0, 0],
   '135M': [576, 1536, 9, 3, 64, 30, 49152, 0, 0],
   '360M': [960, 2560, 15, 5, 64, 32, 49152, 0, 0],
   '0.5B': [896, 4864, 14, 2, 64, 24, 151936, 0, 0],

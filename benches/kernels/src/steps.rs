@@ -21,7 +21,8 @@ pub extern "C" fn shape(
     window: usize,
     period: usize,
 ) -> f64 {
-    let kind = |i: usize| if period > 0 && !(i + 1).is_multiple_of(period) { LayerKind::Local } else { LayerKind::Global };
+    let kind =
+        |i: usize| if period > 0 && !(i + 1).is_multiple_of(period) { LayerKind::Local } else { LayerKind::Global };
     let spec = DecoderSpec {
         architecture: "llama".to_string(),
         layers,

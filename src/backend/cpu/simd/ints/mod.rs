@@ -6,13 +6,13 @@
 //! ```text
 //! head    SuperMin: 8 x f32 scale, 8 x f32 minimum; Super16: 8 x f32
 //! block   scales    Half: 8 x f16; HalfMin: 8 x f16, 8 x f16; SuperMin: 8 x u8, 8 x u8; Super16: 2 x 8 x i8
-//!         low       8 vectors, one per quad q: byte 4r + i has the low four bits of column 4q + i, of row r in its low
-//!                   and of row r + 4 in its high nibble
-//!         high      per half h of the rows HIGH vectors: byte 4r + i has at bits HIGH * (q % (8 / HIGH)) the high bits
-//!                   of column 4q + i of row 4h + r, vector q / (8 / HIGH)
+//!         codes     8 vectors, one per quad q: byte 4r + i has column 4q + i, of row r the whole code (4 + HIGH bits),
+//!                   above it of row r + 4 the low bits that fit in (4 - HIGH)
+//!         rest      2 HIGH vectors: byte 4r + i has the rest of that code (2 HIGH bits) at bits 2 HIGH * (q % REST_QUADS),
+//!                   vector q / REST_QUADS
 //! ```
 //!
-//! Q8_0 has in place of low and high, for each quad and half of the rows, 4 rows of columns (0, 2), then of (1, 3).
+//! Q8_0 has in place of both, for each quad and half of the rows, 4 rows of columns (0, 2), then of (1, 3).
 //!
 //! `pack` writes that, `reference` reads it one number at a time, and the kernels here read it in vectors.
 
@@ -47,9 +47,14 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
         Scales::Super16 => 32,
     };
     const SCALE_BYTES: usize = if matches!(F::SCALES, Scales::HalfMin) { 32 } else { 16 };
-    const LOW_BYTES: usize = if Self::SIGNED { 256 } else { 128 };
-    const HIGH_BYTES: usize = if Self::SIGNED { 0 } else { 32 * F::HIGH };
-    const BLOCK_BYTES: usize = Self::SCALE_BYTES + Self::LOW_BYTES + Self::HIGH_BYTES;
+    const CODE_BYTES: usize = if Self::SIGNED { 256 } else { 128 };
+    const REST_BYTES: usize = if Self::SIGNED { 0 } else { 32 * F::HIGH };
+    const BLOCK_BYTES: usize = Self::SCALE_BYTES + Self::CODE_BYTES + Self::REST_BYTES;
+    /// Bits of a code of rows 4-7 that stand with one of rows 0-3, and those that do not.
+    const TOP: usize = 4 - F::HIGH;
+    const REST: usize = 2 * F::HIGH;
+    /// Quads whose rests share a vector.
+    const REST_QUADS: usize = if Self::SIGNED || F::HIGH == 0 { 1 } else { 8 / Self::REST };
 
     /// Scales of rows 0-3 and 4-7; halves without their 2^112.
     #[inline(always)]
@@ -71,7 +76,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
         }
     }
 
-    /// The weights of quad Q: for each step rows 0-3 and 4-7; `p` at the low codes.
+    /// The weights of quad Q: for each step rows 0-3 and 4-7; `p` at the codes.
     #[inline(always)]
     unsafe fn quad<const Q: usize>(p: *const u8) -> [[v128; 2]; 2] {
         unsafe {
@@ -80,20 +85,17 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
                 return [[w(0), w(2)], [w(1), w(3)]];
             }
             let v = v128_load(p.add(16 * Q));
-            let mask = u8x16_splat(15);
-            let mut w = [v128_and(v, mask), v128_and(u16x8_shr(v, 4), mask)];
+            let bits = |n: usize| u8x16_splat((1 << n) - 1);
+            let mut w = [v128_and(v, bits(4 + F::HIGH)), v128_and(u16x8_shr(v, 4 + F::HIGH as u32), bits(Self::TOP))];
             if F::HIGH > 0 {
-                let (per, bits) = (8 / F::HIGH, (1 << F::HIGH) - 1);
-                let shift = F::HIGH * (Q % per);
-                for (h, w) in w.iter_mut().enumerate() {
-                    let high = v128_load(p.add(128 + 16 * (F::HIGH * h + Q / per)));
-                    let high = match shift {
-                        0..4 => i16x8_shl(high, 4 - shift as u32),
-                        4 => high,
-                        _ => u16x8_shr(high, shift as u32 - 4),
-                    };
-                    *w = v128_or(*w, v128_and(high, u8x16_splat(bits << 4)));
-                }
+                let rest = v128_load(p.add(128 + 16 * (Q / Self::REST_QUADS)));
+                let from = Self::REST * (Q % Self::REST_QUADS);
+                let rest = match from < Self::TOP {
+                    true => i16x8_shl(rest, (Self::TOP - from) as u32),
+                    false => u16x8_shr(rest, (from - Self::TOP) as u32),
+                };
+                let place = u8x16_splat(((1 << Self::REST) - 1) << Self::TOP);
+                w[1] = v128_or(w[1], v128_and(rest, place));
             }
             let [low, high] = [D::weights(w[0]), D::weights(w[1])];
             [[low[0], high[0]], [low[1], high[1]]]

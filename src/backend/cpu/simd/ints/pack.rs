@@ -53,21 +53,19 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
             }
             return;
         }
-        let (low, high) = codes.split_at_mut(128);
-        high.fill(0);
+        let (codes, rest) = codes.split_at_mut(128);
+        rest.fill(0);
         for q in 0..8 {
             for r in 0..4 {
-                let quads = [F::quad(raw[r], sub, q), F::quad(raw[r + 4], sub, q)];
-                let nibbles = (quads[0] & 0x0f0f_0f0f) | ((quads[1] & 0x0f0f_0f0f) << 4);
-                low[16 * q + 4 * r..][..4].copy_from_slice(&nibbles.to_le_bytes());
+                let upper = F::quad(raw[r + 4], sub, q);
+                let low = u32::from_le_bytes([(1 << Self::TOP) - 1; 4]);
+                let word = F::quad(raw[r], sub, q) | ((upper & low) << (4 + F::HIGH));
+                codes[16 * q + 4 * r..][..4].copy_from_slice(&word.to_le_bytes());
                 if F::HIGH > 0 {
-                    let per = 8 / F::HIGH;
-                    for (h, quad) in quads.iter().enumerate() {
-                        let bits = ((quad >> 4) & 0x0f0f_0f0f) << (F::HIGH * (q % per));
-                        let place = &mut high[16 * (F::HIGH * h + q / per) + 4 * r..][..4];
-                        for (place, bits) in place.iter_mut().zip(bits.to_le_bytes()) {
-                            *place |= bits;
-                        }
+                    let bits = ((upper & !low) >> Self::TOP) << (Self::REST * (q % Self::REST_QUADS));
+                    let place = &mut rest[16 * (q / Self::REST_QUADS) + 4 * r..][..4];
+                    for (place, bits) in place.iter_mut().zip(bits.to_le_bytes()) {
+                        *place |= bits;
                     }
                 }
             }

@@ -29,11 +29,11 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
         if Self::SIGNED {
             return (codes[32 * q + 16 * h + 8 * (i % 2) + 2 * r + i / 2] as i8).into();
         }
-        let mut code = (codes[16 * q + 4 * r + i] >> (4 * h)) & 15;
-        if F::HIGH > 0 {
-            let per = 8 / F::HIGH;
-            let high = codes[128 + 16 * (F::HIGH * h + q / per) + 4 * r + i] >> (F::HIGH * (q % per));
-            code |= (high & ((1 << F::HIGH) - 1)) << 4;
+        let byte = codes[16 * q + 4 * r + i];
+        let mut code = if h == 0 { byte & ((1 << (4 + F::HIGH)) - 1) } else { byte >> (4 + F::HIGH) };
+        if h == 1 && F::HIGH > 0 {
+            let rest = codes[128 + 16 * (q / Self::REST_QUADS) + 4 * r + i] >> (Self::REST * (q % Self::REST_QUADS));
+            code |= (rest & ((1 << Self::REST) - 1)) << Self::TOP;
         }
         i32::from(code) - if Self::HAS_MIN { 0 } else { 1 << F::ZERO_SHIFT }
     }
