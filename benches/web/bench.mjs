@@ -21,6 +21,7 @@ const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDE
   --only-peers  without our package
   --models    default smollm2-135m-Q4_0,smollm2-135m-Q8_0 (files models/NAME.gguf, made by cargo run --example make-model)
   --models-dir  default models
+  --prompt 128  tokens, a multiple of 128: the prompts of 128 one after the other (at their seams a tokenizer may cut otherwise)
   --rounds 3  --reps 1  --gen 64  --ctx 1024  --timeout 300 (s)  --chromium PATH  --verbose
   --out FILE  JSON lines, appended; default results/bench-DATE.jsonl
   --record NAME  instead: recorded/NAME.jsonl anew, and the section of that name in ../RESULTS.md`;
@@ -28,9 +29,10 @@ const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDE
 const { values: v } = parseArgs({ options: {
   package: { type: 'string', multiple: true }, binaries: { type: 'string' }, threads: { type: 'string', default: '1' }, peers: { type: 'string' }, with: { type: 'string', default: 'wllama2,candle,tjs,llama-native,llama-sse42' },
   'only-peers': { type: 'boolean' }, models: { type: 'string', default: 'smollm2-135m-Q4_0,smollm2-135m-Q8_0' }, 'models-dir': { type: 'string', default: path.join(HERE, 'models') },
-  rounds: { type: 'string', default: '3' }, reps: { type: 'string', default: '1' }, gen: { type: 'string', default: '64' }, ctx: { type: 'string', default: '1024' }, timeout: { type: 'string', default: '300' },
+  rounds: { type: 'string', default: '3' }, reps: { type: 'string', default: '1' }, gen: { type: 'string', default: '64' }, prompt: { type: 'string', default: '128' }, ctx: { type: 'string', default: '1024' }, timeout: { type: 'string', default: '300' },
   chromium: { type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium' }, out: { type: 'string' }, record: { type: 'string' }, verbose: { type: 'boolean' }, help: { type: 'boolean' } } });
 if (v.help) { console.log(USAGE); process.exit(0); }
+if (!(Number(v.prompt) > 0 && Number(v.prompt) % 128 === 0)) { console.error('--prompt is a multiple of 128'); process.exit(2); }
 if (v['only-peers'] && !v.peers) { console.error('--only-peers needs --peers FOLDER'); process.exit(2); }
 
 /** The folder of a package given as a folder or as the .tgz that npm packs. */
@@ -67,7 +69,7 @@ if (v.peers) contenders.push(...v.with.split(',').map((contender) => ({ label: c
 
 const options = {
   models: path.resolve(v['models-dir']), peers: v.peers && path.resolve(v.peers), chromium: v.chromium, verbose: v.verbose, prompts: JSON.parse(fs.readFileSync(path.join(HERE, 'prompts.json'), 'utf8')),
-  reps: Number(v.reps), gen: Number(v.gen), ctx: Number(v.ctx), timeout: Number(v.timeout),
+  reps: Number(v.reps), gen: Number(v.gen), prompt: Number(v.prompt), ctx: Number(v.ctx), timeout: Number(v.timeout),
 };
 /** The model in the form a contender reads; null where it has none. ONNX contenders run each shape once, at q8. */
 function modelFor(c, model) {
@@ -83,7 +85,7 @@ if (recorded) fs.rmSync(out, { force: true });
 fs.mkdirSync(path.dirname(out), { recursive: true });
 const rows = [], failures = new Map();
 const write = (row) => fs.appendFileSync(out, JSON.stringify(row) + '\n');
-write({ machine: machineFacts(v.chromium), settings: { gen: options.gen, ctx: options.ctx, reps: options.reps, prompt: 128 } });
+write({ machine: machineFacts(v.chromium), settings: { gen: options.gen, ctx: options.ctx, reps: options.reps, prompt: options.prompt } });
 for (let round = 0; round < Number(v.rounds); round++) {
   for (const model of models) {
     for (const c of contenders) {

@@ -61,7 +61,7 @@ impl<'a> Model<'a> {
         DecoderSpec { context_length: context_length.min(LONGEST_CONTEXT), ..self.spec.clone() }
     }
 
-    /// With one thread; each further one has some scratch of its own, 0.1 MB at a context of 4,096.
+    /// With one thread; each further one has some scratch of its own, less than 0.1 MB.
     pub fn on_cpu(&self, context_length: usize) -> Memory {
         cpu::estimate(&self.with_context(context_length), &self.tensors, 1)
     }

@@ -22,7 +22,7 @@ function layout(c, options) {
 
 /**
  * `c` is { label, contender | package, binary?, model }; `model` names a file in options.models, or FOLDER#DTYPE below the peers' onnx/.
- * `options` is { models, peers?, chromium, prompts, reps, gen, ctx, timeout, verbose }. Resolves to a plain record.
+ * `options` is { models, peers?, chromium, prompts, prompt, reps, gen, ctx, timeout, verbose }. Resolves to a plain record.
  */
 export async function measure(c, options) {
   const record = { label: c.label, model: c.model, binary: c.binary, threads: c.threads, at: new Date().toISOString() };
@@ -33,8 +33,8 @@ export async function measure(c, options) {
     const onDisk = path.join(dtype ? path.join(options.peers, 'onnx') : options.models, name);
     readAhead(dtype ? path.join(onDisk, 'onnx') : onDisk);
     const job = {
-      threads: c.threads ?? 1, ctx: options.ctx, gpu: false, dtype, prompt: 128, reps: options.reps, gen: options.gen,
-      prompts: options.prompts[128], warm: options.prompts[32][0], first: options.prompts[16][0],
+      threads: c.threads ?? 1, ctx: options.ctx, gpu: false, dtype, prompt: options.prompt, reps: options.reps, gen: options.gen,
+      prompts: ofLength(options.prompts[128], options.prompt), warm: options.prompts[32][0], first: options.prompts[16][0],
     };
     if (meta.where === 'node') return { ...record, ...(await inNode(file, { ...job, first: null, modelUrl: onDisk })) };
     if (c.package) Object.assign(job, { packageUrl: '/package/', binary: c.binary });
@@ -42,6 +42,14 @@ export async function measure(c, options) {
   } catch (error) {
     return { ...record, error: String(error?.message ?? error).slice(0, 600), log: error?.log };
   }
+}
+
+/** Prompts of `length` tokens from prompts of 128. */
+function ofLength(prompts, length) {
+  return prompts.map((_, first) => {
+    const parts = Array.from({ length: length / 128 }, (_, i) => prompts[(first + i) % prompts.length]);
+    return { text: parts.map((part) => part.text).join(''), ids: parts.flatMap((part) => part.ids) };
+  });
 }
 
 /** Brings the model into the page cache, so that every contender loads from memory. */
