@@ -10,6 +10,7 @@ use crate::backend::lora::{Active, LowRank};
 use crate::backend::{Backend, HeadRows, Memory};
 use crate::formats::lora;
 pub use crate::generate::TokenLogprob;
+use crate::generate::drafts::{Costs, Drafts};
 use crate::generate::sampler::SplitMix64;
 use crate::generate::thinking::{OPEN, Said};
 use crate::generate::{AdapterUse, Answer, Constraint, GenerateOptions};
@@ -42,6 +43,8 @@ pub struct Session<B = CpuBackend> {
     tensors: Vec<arch::TensorPlan>,
     run: Option<Run>,
     stats: Stats,
+    /// Of this machine.
+    costs: Costs,
     seeds: SplitMix64,
 }
 
@@ -184,6 +187,10 @@ impl<B: Backend> Session<B> {
         if let Some(format) = calls {
             run.answer.sort_calls(format);
         }
+        if let Some(prediction) = &request.prediction {
+            let prediction = self.tokenizer.encode(prediction, Special::Plain);
+            run.drafts = Drafts::new(request.options.drafts, prediction);
+        }
         run.constraint = constraint;
         run.think = think;
         Ok(())
@@ -235,6 +242,8 @@ impl<B: Backend> Session<B> {
             answer,
             constraint: None,
             think: None,
+            drafts: Drafts::new(options.drafts, Vec::new()),
+            check: None,
             on_device: false,
             device_tokens: 0,
             started: (self.clock)(),
@@ -258,10 +267,18 @@ impl<B: Backend> Session<B> {
         }
         let tokens = run.answer.tokens();
         let total = tokens.len();
-        if !run.on_device || run.device_tokens == 0 {
+        if !run.on_device && self.backend.checkable_batch() > 1 {
+            run.drafts.look(tokens, run.answer.prompt_len());
+        }
+        // Some have been checked already.
+        let checked = run.check.as_ref().is_some_and(|_| self.cached.get(total - 1) == tokens.last());
+        if !checked && (!run.on_device || run.device_tokens == 0) {
             if std::mem::take(&mut run.on_device) {
                 self.backend.stop_sampling();
             }
+            run.check = None;
+            // What a draft was wrong about.
+            self.cached.truncate(total - 1);
             self.backend.catch_up().await?;
             if self.backend.expect_positions(total)? {
                 self.cached.clear();
@@ -269,7 +286,23 @@ impl<B: Backend> Session<B> {
             let end = total.min(self.cached.len() + self.backend.max_batch());
             let last = end == total;
             let batch = &tokens[self.cached.len()..end];
-            forward(&mut self.backend, &mut self.cached, batch, if last { HeadRows::Last } else { HeadRows::None })?;
+            let single = batch.len() == 1 && last && !run.answer.is_empty() && self.backend.checkable_batch() > 1;
+            if single {
+                let before = (self.clock)();
+                let batch = run.batch(&self.backend, &self.costs);
+                forward(&mut self.backend, &mut self.cached, &batch, HeadRows::All)?;
+                self.costs.learn(batch.len(), (self.clock)() - before);
+                if let Some(check) = &run.check {
+                    check.count(&mut self.stats, batch.len() - 1, 0);
+                }
+            } else {
+                forward(
+                    &mut self.backend,
+                    &mut self.cached,
+                    batch,
+                    if last { HeadRows::Last } else { HeadRows::None },
+                )?;
+            }
             if !last {
                 if run.answer.is_empty() {
                     self.stats.prefill_ms = (self.clock)() - run.started;
@@ -288,19 +321,26 @@ impl<B: Backend> Session<B> {
             let sampled = self.backend.next_sampled().await?;
             run.device_tokens -= 1;
             // What the device chose before this token is in its cache by now.
-            self.cached.extend_from_slice(&tokens[self.cached.len()..]);
+            self.cached.extend_from_slice(&run.answer.tokens()[self.cached.len()..]);
             run.answer.push_sampled(sampled, &self.tokenizer)
         } else {
             // Made while a device still computes the logits.
             let follows = run.follows();
             let mask = if follows { run.mask()? } else { None };
             let logits = self.backend.logits().await?;
-            let Run { answer, constraint, think, .. } = run;
+            let row = run.check.as_ref().map_or(0, |check| total - 1 - check.start);
+            let logits = logits.chunks_exact(self.info.vocabulary).nth(row).unwrap_or_default();
+            let Run { answer, constraint, think, drafts, check, .. } = run;
             let left = answer.left();
-            answer.push(logits, mask.as_ref(), &self.tokenizer, |token| match constraint {
+            let token = answer.push(logits, mask.as_ref(), &self.tokenizer, |token| match constraint {
                 Some(constraint) if follows && *think != Some(token) => constraint.commit(token, left),
                 _ => Ok(token),
-            })?
+            })?;
+            drafts.chosen(answer.tokens(), token.id);
+            if let Some(check) = check.as_ref().filter(|_| self.cached.get(total) == Some(&token.id)) {
+                check.count(&mut self.stats, 0, 1);
+            }
+            token
         };
 
         let now = (self.clock)();

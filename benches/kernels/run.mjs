@@ -1,9 +1,10 @@
 #!/usr/bin/env node
-// The CPU backend alone: node benches/kernels/run.mjs [--formats Q4_0,Q8_0] [--node] [--features relaxed,plain] [--products] [--signals]
+// The CPU backend alone: node benches/kernels/run.mjs [--formats Q4_0,Q8_0] [--node] [--features relaxed,plain] [--products] [--signals] [--drafts]
 //
 // Builds both flavours and times, on the shapes of SmolLM2-135M (512 columns in place of 576 for the K formats), decode
 // at position 128 and prefill of 128 tokens; with --products also each matrix shape, with --signals instead what the
-// router's signals add to decoding, on the shapes of SmolLM2-135M and Qwen2.5-0.5B. In Chromium (playwright-core of
+// router's signals add to decoding, on the shapes of SmolLM2-135M and Qwen2.5-0.5B, with --drafts instead what checking a
+// draft costs in single tokens, on those of SmolLM2-135M and 360M. In Chromium (playwright-core of
 // benches/web) by the clock; with --node in Node's V8 by processor time, which a busy machine disturbs less.
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
@@ -23,7 +24,7 @@ if (inNode && flavours.includes('relaxed') && !process.execArgv.join().includes(
 }
 
 // Runs where the measurement is taken; `now` in milliseconds.
-async function measure({ binaries, formats, GGML, products, signals }, now) {
+async function measure({ binaries, formats, GGML, products, signals, drafts }, now) {
   const best = (runs, f) => {
     let least = Infinity;
     for (let i = 0; i < runs; i++) {
@@ -56,6 +57,18 @@ async function measure({ binaries, formats, GGML, products, signals }, now) {
         }
         continue;
       }
+      if (drafts) {
+        const sizes = [1, 2, 3, 4, 5, 6, 8, 9, 12, 16];
+        const shapes = format.endsWith('K') ? [['135M', 512, 1536, 8, 2, 30, 49152], ['360M', 1024, 2560, 16, 4, 32, 49152]] : [['135M', 576, 1536, 9, 3, 30, 49152], ['360M', 960, 2560, 15, 5, 32, 49152]];
+        for (const [name, ...shape] of shapes) {
+          wasm.model(GGML[format], ...shape);
+          wasm.forward(128, 0);
+          const least = sizes.map(() => Infinity);
+          for (let i = 0; i < 12; i++) sizes.forEach((size, k) => (least[k] = Math.min(least[k], best(1, () => wasm.check_draft(size, 128)))));
+          rows.push({ format, flavour, name, sizes, least });
+        }
+        continue;
+      }
       const hidden = format.endsWith('K') ? 512 : 576;
       const [heads, kvHeads, layers, ffn, vocab] = [hidden / 64, hidden === 576 ? 3 : 2, 30, 1536, 49152];
       const kv = kvHeads * 64;
@@ -80,7 +93,7 @@ async function measure({ binaries, formats, GGML, products, signals }, now) {
   return rows;
 }
 
-const work = { binaries: Object.fromEntries(flavours.map((f) => [f, build(f)])), formats, GGML, products: process.argv.includes('--products'), signals: process.argv.includes('--signals') };
+const work = { binaries: Object.fromEntries(flavours.map((f) => [f, build(f)])), formats, GGML, products: process.argv.includes('--products'), signals: process.argv.includes('--signals'), drafts: process.argv.includes('--drafts') };
 let rows;
 if (inNode) {
   rows = await measure(work, () => {
@@ -108,6 +121,12 @@ if (work.signals) {
   for (const r of rows) {
     const cells = [r.decode, r.signals, r.greedy].map((x) => x.toFixed(1).padStart(10)).join(' ');
     console.log(r.format.padEnd(7) + r.flavour.padEnd(8) + r.name.padEnd(7) + String(r.vocab).padStart(10) + '            ' + cells + ((100 * r.signals) / r.decode).toFixed(2).padStart(14) + ' %');
+  }
+  process.exit();
+}
+if (work.drafts) {
+  for (const { format, flavour, name, sizes, least } of rows) {
+    console.log(`${format.padEnd(7)}${flavour.padEnd(8)}${name}: ${least[0].toFixed(2)} ms a token; ` + sizes.map((size, k) => `${size}: ${(least[k] / least[0]).toFixed(2)}`).slice(1).join('  '));
   }
   process.exit();
 }

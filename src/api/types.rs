@@ -85,13 +85,16 @@ pub struct JsRequest {
     chat_template_kwargs: Arguments,
     #[serde(default)]
     reasoning_effort: Option<String>,
+    #[serde(default)]
+    prediction: Option<String>,
     options: GenerateOptions,
 }
 
 impl From<JsRequest> for Request {
     fn from(request: JsRequest) -> Self {
-        let JsRequest { messages, tools, prompt, suffix, chat_template_kwargs, reasoning_effort, options } = request;
-        Request { messages, tools, prompt, suffix, chat_template_kwargs, reasoning_effort, options }
+        let JsRequest { messages, tools, prompt, suffix, chat_template_kwargs, reasoning_effort, prediction, options } =
+            request;
+        Request { messages, tools, prompt, suffix, chat_template_kwargs, reasoning_effort, prediction, options }
     }
 }
 

@@ -65,6 +65,10 @@ impl Backend for AnyBackend {
         on_either!(self, backend => backend.max_batch())
     }
 
+    fn checkable_batch(&self) -> usize {
+        on_either!(self, backend => backend.checkable_batch())
+    }
+
     fn prepare(&mut self, tensors: &[TensorShape]) -> Result<()> {
         on_either!(self, backend => backend.prepare(tensors))
     }

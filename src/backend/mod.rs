@@ -176,6 +176,12 @@ pub trait Backend {
         Ok(())
     }
 
+    /// The largest batch whose logits are the same bits, position by position, as those of single tokens, and that costs less
+    /// than as many of these: what a draft is checked in. 1: none.
+    fn checkable_batch(&self) -> usize {
+        1
+    }
+
     /// The last `head`'s logits, `[rows, vocab]`.
     async fn logits(&mut self) -> Result<&[f32]>;
 

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod answer_signals;
 pub mod constraint;
+pub mod drafts;
 pub mod sampler;
 pub mod signals;
 pub mod stop;
@@ -12,6 +13,7 @@ pub mod tool_calls;
 pub use answer::{Answer, Token};
 pub use answer_signals::{AnswerSignals, SignalSum};
 pub use constraint::{Constraint, Mask};
+pub use drafts::Drafting;
 pub use tool_calls::CallPiece;
 
 use crate::{Error, Result};
@@ -46,6 +48,7 @@ pub struct GenerateOptions {
     pub top_logprobs: usize,
     /// Loaded LoRA adapters that take part, each once; they add up.
     pub adapters: Vec<AdapterUse>,
+    pub drafts: Drafting,
 }
 
 /// An adapter, and how much of it.
@@ -79,6 +82,7 @@ impl Default for GenerateOptions {
             logprobs: false,
             top_logprobs: 0,
             adapters: Vec::new(),
+            drafts: Drafting::Auto,
         }
     }
 }

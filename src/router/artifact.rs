@@ -52,7 +52,7 @@ impl MadeFor {
             frequency_penalty,
             logit_bias,
             adapters,
-            // One draw of many, where an answer ends, and what is told of it.
+            // One draw of many, where an answer ends, what is told of it, and what it is chosen by just the same.
             seed: _,
             max_tokens: _,
             stop: _,
@@ -60,6 +60,7 @@ impl MadeFor {
             cache_prompt: _,
             logprobs: _,
             top_logprobs: _,
+            drafts: _,
         } = sampler;
         let chosen = match sampler.is_greedy() {
             true => "greedy".to_string(),

@@ -4,6 +4,7 @@ use super::{Info, LoadOptions, Session, Stats};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, DecoderSpec};
 use crate::formats::{Checkpoint, Format, TensorInfo};
+use crate::generate::drafts::Costs;
 use crate::generate::sampler::SplitMix64;
 use crate::model::{arch, memory, weights};
 use crate::source::ByteSource;
@@ -68,6 +69,7 @@ impl<B: Backend> Session<B> {
             },
             memory_limit: options.memory_limit,
             stats: Stats { backend: backend.name(), ..Stats::default() },
+            costs: Costs::default(),
             seeds: SplitMix64(clock().to_bits()),
             backend,
             tokenizer,
@@ -111,6 +113,7 @@ impl<B: Backend> Session<B> {
         self.info.threads = self.backend.threads();
         self.stats.backend = self.info.backend;
         self.cached.clear();
+        self.costs = Costs::default();
         if let Some(run) = &mut self.run {
             run.on_device = false;
         }

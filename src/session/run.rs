@@ -1,6 +1,9 @@
 //! What a session keeps of the request under way.
 
+use super::Stats;
 use crate::Result;
+use crate::backend::Backend;
+use crate::generate::drafts::{Costs, Drafts, Source};
 use crate::generate::thinking::Thoughts;
 use crate::generate::{Answer, Constraint, Mask};
 use crate::text::Message;
@@ -12,6 +15,8 @@ pub(super) struct Run {
     pub(super) constraint: Option<Box<dyn Constraint>>,
     /// The token that begins thoughts, where the answer may begin with some.
     pub(super) think: Option<u32>,
+    pub(super) drafts: Drafts,
+    pub(super) check: Option<Check>,
     /// The backend chooses the tokens.
     pub(super) on_device: bool,
     /// How many more it will choose.
@@ -20,7 +25,42 @@ pub(super) struct Run {
     pub(super) first_token: f64,
 }
 
+/// A batch that checks a draft: the logits of all its positions are at hand.
+pub(super) struct Check {
+    /// The number of tokens before it.
+    pub(super) start: usize,
+    pub(super) source: Source,
+}
+
+impl Check {
+    /// So many tokens of its draft were run, and so many were right.
+    pub(super) fn count(&self, stats: &mut Stats, drafted: usize, accepted: usize) {
+        stats.drafted_tokens += drafted;
+        stats.accepted_tokens += accepted;
+        if self.source == Source::Prediction {
+            stats.predicted_drafted_tokens += drafted;
+            stats.predicted_accepted_tokens += accepted;
+        }
+    }
+}
+
 impl Run {
+    /// The newest token, and behind it a draft where one is worth checking.
+    pub(super) fn batch<B: Backend>(&mut self, backend: &B, costs: &Costs) -> Vec<u32> {
+        let tokens = self.answer.tokens();
+        let total = tokens.len();
+        // Beyond the original context all is evaluated anew.
+        let unturned = backend.spec().original_context().filter(|&original| total <= original);
+        let most = unturned.map_or(usize::MAX, |original| original - total);
+        let most = most.min(self.answer.left() - 1).min(backend.checkable_batch() - 1);
+        let mut batch = vec![tokens[total - 1]];
+        if let Some((source, draft)) = self.drafts.draft(tokens, most, costs) {
+            batch.extend_from_slice(draft);
+            self.check = Some(Check { start: total - 1, source });
+        }
+        batch
+    }
+
     /// The next token is the form's business; in thoughts it is not.
     pub(super) fn follows(&self) -> bool {
         let thinks = |thoughts: &Thoughts| !thoughts.are_over() && !thoughts.may_begin();

@@ -88,6 +88,9 @@ pub struct Request {
     /// Goes with a prompt: what follows the text that is to be filled in.
     #[serde(default)]
     pub suffix: Option<String>,
+    /// What the answer will be like, for the most part: it is written faster where that is right, and the same where it is not.
+    #[serde(default)]
+    pub prediction: Option<String>,
     /// Goes with messages: what the chat template is given beside them, such as `enable_thinking`.
     #[serde(default)]
     pub chat_template_kwargs: Arguments,
@@ -159,6 +162,12 @@ pub struct Stats {
     /// An end token counts.
     pub completion_tokens: usize,
     pub decode_ms: f64,
+    /// Tokens that were guessed and checked several at a time, and those of them that were right.
+    pub drafted_tokens: usize,
+    pub accepted_tokens: usize,
+    /// The same of those that came from the request's prediction.
+    pub predicted_drafted_tokens: usize,
+    pub predicted_accepted_tokens: usize,
     pub dispatches_per_token: usize,
     pub backend: &'static str,
 }

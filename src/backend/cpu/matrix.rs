@@ -13,6 +13,10 @@ use crate::{Error, Result};
 /// Unpacked weights that should stay in the first-level cache while all tokens pass over them.
 const STRIP_BYTES: usize = 16 << 10;
 
+/// Batches of no more tokens are multiplied by weights as they stand, which are unpacked for each four tokens: reading them
+/// from memory goes on meanwhile, and the sums are bit by bit those of single tokens.
+pub const FEW: usize = 8;
+
 /// Of as many whole groups as fit, at least one.
 fn strip_bytes(group: usize) -> usize {
     (STRIP_BYTES / group).max(1) * group
@@ -147,10 +151,10 @@ impl Matrix {
         with_kernel!(self.format, self.relaxed, |K| K::unpack(group, row % ROWS, out));
     }
 
-    /// Groups that are given to a thread together: where there are several tokens a strip, which is unpacked at once.
+    /// Groups that are given to a thread together: where there are many tokens a strip, which is unpacked at once.
     fn unit(&self, tokens: usize) -> usize {
         let expanded = self.expanded_bytes();
-        if tokens > 1 { strip_bytes(expanded) / expanded } else { 1 }
+        if tokens > FEW { strip_bytes(expanded) / expanded } else { 1 }
     }
 
     /// Of a group.
@@ -167,16 +171,17 @@ impl Matrix {
     /// # Safety
     /// Nobody else has these rows of `out`.
     unsafe fn product_of<K: Kernel>(&self, of: Range<usize>, x: &Panel, expanded: &mut [u8], out: Parts<f32>) {
-        let strip_groups = if x.tokens > 1 {
-            strip_bytes(K::expanded_bytes(self.cols)) / K::expanded_bytes(self.cols)
-        } else {
-            of.len()
+        let few = x.tokens <= FEW;
+        let strip_groups = match x.tokens {
+            1 => of.len(),
+            _ if few => (STRIP_BYTES / self.group_bytes).max(1),
+            _ => strip_bytes(K::expanded_bytes(self.cols)) / K::expanded_bytes(self.cols),
         };
         for start in of.clone().step_by(strip_groups.max(1)) {
             let end = of.end.min(start + strip_groups);
             let strip = &self.packed()[start * self.group_bytes..end * self.group_bytes];
             let rows = start * ROWS..self.rows.min(end * ROWS);
-            if x.tokens > 1 {
+            if !few {
                 self.expand::<K>(strip, expanded);
             }
             for (token, size) in groups(x.tokens) {
@@ -184,6 +189,8 @@ impl Matrix {
                 // SAFETY: the caller's.
                 unsafe {
                     match size {
+                        4 if few => self.few_tokens::<K, 4>(strip, group, token, &rows, out),
+                        2 if few => self.few_tokens::<K, 2>(strip, group, token, &rows, out),
                         4 => self.tiles::<K, 4>(expanded, group, token, &rows, out),
                         2 => self.tiles::<K, 2>(expanded, group, token, &rows, out),
                         _ => self.one_token::<K>(strip, group, self.place(token, &rows, out)),
@@ -216,6 +223,26 @@ impl Matrix {
         }
     }
 
+    /// # Safety
+    /// Nobody else has these rows of `out`.
+    #[inline(never)]
+    unsafe fn few_tokens<K: Kernel, const T: usize>(
+        &self,
+        strip: &[u8],
+        x: Group,
+        token: usize,
+        rows: &Range<usize>,
+        out: Parts<f32>,
+    ) {
+        let groups = strip.chunks_exact(self.group_bytes);
+        // SAFETY: a whole group, T tokens, and room for their sums; the rest is the caller's.
+        unsafe {
+            self.each_group::<T>(groups, token, rows, out, |group, total| {
+                K::few_tokens::<T>(group, x, self.cols, total)
+            })
+        }
+    }
+
     #[inline(never)]
     fn expand<K: Kernel>(&self, strip: &[u8], expanded: &mut [u8]) {
         let bytes = K::expanded_bytes(self.cols);
@@ -237,10 +264,28 @@ impl Matrix {
         out: Parts<f32>,
     ) {
         let groups = expanded.chunks_exact(K::expanded_bytes(self.cols));
+        // SAFETY: a whole group, T tokens, and room for their sums; the rest is the caller's.
+        unsafe {
+            self.each_group::<T>(groups, token, rows, out, |group, total| K::tile::<T>(group, x, self.cols, total))
+        }
+    }
+
+    /// `sums(group, total)` makes those of a group's rows with T tokens, `[T][ROWS]`.
+    ///
+    /// # Safety
+    /// Nobody else has these rows of `out`.
+    #[inline(always)]
+    unsafe fn each_group<'a, const T: usize>(
+        &self,
+        groups: impl Iterator<Item = &'a [u8]>,
+        token: usize,
+        rows: &Range<usize>,
+        out: Parts<f32>,
+        sums: impl Fn(*const u8, *mut u8),
+    ) {
         for (group, first) in groups.zip(rows.clone().step_by(ROWS)) {
             let mut total = [[0.0; ROWS]; T];
-            // SAFETY: a whole group, T tokens, and room for their sums.
-            unsafe { K::tile::<T>(group.as_ptr(), x, self.cols, total.as_mut_ptr().cast()) };
+            sums(group.as_ptr(), total.as_mut_ptr().cast());
             let rows = first..rows.end.min(first + ROWS);
             for (t, total) in total.iter().enumerate() {
                 // SAFETY: the caller's.
@@ -298,7 +343,7 @@ fn divide_rows<const N: usize>(
     let mut strip = 0;
     for (m, out) in &of {
         assert!(m.is_complete() && x.cols == m.cols && out.len() >= tokens * m.rows);
-        if tokens > 1 {
+        if tokens > FEW {
             strip = strip.max(strip_bytes(m.expanded_bytes()));
         }
     }

@@ -41,6 +41,9 @@ use weights::{Loading, Weights};
 /// cache and for an abort to be noticed soon.
 pub const MAX_BATCH: usize = 128;
 
+/// Whose sums are those of single tokens; larger ones would gain little.
+const CHECKABLE_BATCH: usize = matrix::FEW;
+
 pub use estimate::estimate;
 
 pub struct CpuBackend {
@@ -197,6 +200,10 @@ impl Backend for CpuBackend {
 
     fn max_batch(&self) -> usize {
         MAX_BATCH
+    }
+
+    fn checkable_batch(&self) -> usize {
+        CHECKABLE_BATCH
     }
 
     fn threads(&self) -> usize {

@@ -12,6 +12,39 @@ const CHAINS: usize = 4;
 macro_rules! float_kernel {
     ($name:ident, $bytes:literal, $load:expr) => {
         pub struct $name;
+        impl $name {
+            /// A token whose columns are `step` bytes apart.
+            ///
+            /// # Safety
+            /// As for `one_token`.
+            #[inline(never)]
+            unsafe fn token(group: *const u8, x: *const u8, step: usize, cols: usize) -> [v128; 2] {
+                let load = $load;
+                // Columns in turn, so that a product need not wait for the one before.
+                let mut totals = [[f32x4_splat(0.0); 2]; CHAINS];
+                let add = |k: usize, total: &mut [v128; 2]| {
+                    // SAFETY: the caller's; `load` reads the eight weights of one column.
+                    unsafe {
+                        let w: [v128; 2] = load(group.add(k * ROWS * $bytes));
+                        let x = v128_load32_splat(x.add(step * k));
+                        total[0] = f32x4_madd(w[0], x, total[0]);
+                        total[1] = f32x4_madd(w[1], x, total[1]);
+                    }
+                };
+                let whole = cols / CHAINS * CHAINS;
+                for first in (0..whole).step_by(CHAINS) {
+                    for (chain, total) in totals.iter_mut().enumerate() {
+                        add(first + chain, total);
+                    }
+                }
+                for (k, total) in (whole..cols).zip(&mut totals) {
+                    add(k, total);
+                }
+                let [a, b, c, d] = totals;
+                [0, 1].map(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
+            }
+        }
+
         impl Kernel for $name {
             const FORMAT: Format = Format::$name;
             const INPUT: Input = Input::F32;
@@ -36,29 +69,20 @@ macro_rules! float_kernel {
 
             #[inline(always)]
             unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2] {
-                let load = $load;
-                // Columns in turn, so that a product need not wait for the one before.
-                let mut totals = [[f32x4_splat(0.0); 2]; CHAINS];
-                let add = |k: usize, total: &mut [v128; 2]| {
-                    // SAFETY: the caller's; `load` reads the eight weights of one column.
+                unsafe { Self::token(group, x.data, 4, cols) }
+            }
+
+            /// One after the other: the weights stay in the cache, and the sums are those of `one_token`.
+            #[inline(always)]
+            unsafe fn few_tokens<const T: usize>(group: *const u8, x: Group, cols: usize, total: *mut u8) {
+                for t in 0..T {
+                    // SAFETY: the caller's.
                     unsafe {
-                        let w: [v128; 2] = load(group.add(k * ROWS * $bytes));
-                        let x = v128_load32_splat(x.data.add(4 * k));
-                        total[0] = f32x4_madd(w[0], x, total[0]);
-                        total[1] = f32x4_madd(w[1], x, total[1]);
-                    }
-                };
-                let whole = cols / CHAINS * CHAINS;
-                for first in (0..whole).step_by(CHAINS) {
-                    for (chain, total) in totals.iter_mut().enumerate() {
-                        add(first + chain, total);
+                        let sums = Self::token(group, x.data.add(4 * t), 4 * T, cols);
+                        v128_store(total.add(32 * t), sums[0]);
+                        v128_store(total.add(32 * t + 16), sums[1]);
                     }
                 }
-                for (k, total) in (whole..cols).zip(&mut totals) {
-                    add(k, total);
-                }
-                let [a, b, c, d] = totals;
-                [0, 1].map(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
             }
 
             fn expanded_bytes(cols: usize) -> usize {

@@ -34,6 +34,12 @@ pub trait Kernel {
     /// `group` points to `group_bytes(cols)` bytes; `x` to a group of one token of as many columns, in the form INPUT.
     unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2];
 
+    /// The products of a group's rows with T tokens, unpacked as it goes: bit by bit those of `one_token`.
+    ///
+    /// # Safety
+    /// As for `one_token` and `tile`.
+    unsafe fn few_tokens<const T: usize>(group: *const u8, x: Group, cols: usize, total: *mut u8);
+
     /// Bytes of a group that is unpacked for many tokens; a multiple of 16.
     fn expanded_bytes(cols: usize) -> usize;
 

@@ -102,6 +102,29 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
         }
     }
 
+    /// As `quad`, of one that only the loop knows.
+    #[inline(always)]
+    unsafe fn quad_at(p: *const u8, q: usize) -> [[v128; 2]; 2] {
+        unsafe {
+            if Self::SIGNED {
+                return Self::quad::<0>(p.add(32 * q));
+            }
+            let v = v128_load(p.add(16 * q));
+            let mask = u8x16_splat(15);
+            let mut w = [v128_and(v, mask), v128_and(u16x8_shr(v, 4), mask)];
+            if F::HIGH > 0 {
+                let per = 8 / F::HIGH;
+                for (h, w) in w.iter_mut().enumerate() {
+                    let high = v128_load(p.add(128 + 16 * (F::HIGH * h + q / per)));
+                    let high = v128_and(u16x8_shr(high, (F::HIGH * (q % per)) as u32), u8x16_splat((1 << F::HIGH) - 1));
+                    *w = v128_or(*w, i16x8_shl(high, 4));
+                }
+            }
+            let [low, high] = [D::weights(w[0]), D::weights(w[1])];
+            [[low[0], high[0]], [low[1], high[1]]]
+        }
+    }
+
     /// Minima of rows 0-3 and 4-7, as they are added to the products; of halves without their 2^112.
     #[inline(always)]
     unsafe fn minima(p: *const u8, head: [v128; 2], min_head: [v128; 2]) -> [v128; 2] {
@@ -246,6 +269,61 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                 }
             }
             total
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn few_tokens<const T: usize>(group: *const u8, x: Group, cols: usize, total: *mut u8) {
+        unsafe {
+            let (mut w, mut data) = (group, x.data);
+            let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
+            // As in `tile`.
+            let quads = black_box(8 / Self::PARTS);
+            for t in 0..2 * T {
+                v128_store(total.add(16 * t), f32x4_splat(0.0));
+            }
+            let add = |t: usize, h: usize, a: v128, b: v128| {
+                let total = total.add(32 * t + 16 * h);
+                v128_store(total, f32x4_madd(a, b, v128_load(total)));
+            };
+            for _ in 0..cols / (32 * Self::SUBS) {
+                let [head, min_head] = Self::heads(&mut w);
+                for _ in 0..Self::SUBS {
+                    let codes = w.add(Self::SCALE_BYTES);
+                    if Self::HAS_MIN {
+                        let minima = Self::minima(w, head, min_head);
+                        for t in 0..T {
+                            let sum = v128_load32_splat(sum.add(t).cast());
+                            (0..2).for_each(|h| add(t, h, minima[h], sum));
+                        }
+                    }
+                    for part in 0..Self::PARTS {
+                        let mut acc: [[v128; 2]; T] = std::array::from_fn(|t| [Self::start(minus_sum.add(t)); 2]);
+                        for q in part * quads..(part + 1) * quads {
+                            let weights = Self::quad_at(codes, q);
+                            for weights in &weights[..D::STEPS] {
+                                for (t, acc) in acc.iter_mut().enumerate() {
+                                    let x = v128_load32_splat(data.add(4 * t));
+                                    acc[0] = D::step(acc[0], weights[0], x);
+                                    acc[1] = D::step(acc[1], weights[1], x);
+                                }
+                                data = data.add(4 * T);
+                            }
+                        }
+                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2);
+                        for t in 0..T {
+                            let x = v128_load32_splat(scale.add(t).cast());
+                            for h in 0..2 {
+                                add(t, h, f32x4_convert_i32x4(D::sum(acc[t][h])), f32x4_mul(s[h], x));
+                            }
+                        }
+                        minus_sum = minus_sum.add(T);
+                    }
+                    w = w.add(Self::BLOCK_BYTES);
+                    scale = scale.add(T);
+                    sum = sum.add(T);
+                }
+            }
         }
     }
 
