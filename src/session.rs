@@ -1,7 +1,10 @@
 //! A loaded model in conversation: prompt building, context window, prefix reuse, usage. One request at a time; the
 //! caller queues.
 
+mod embed;
 mod load;
+mod prefix;
+mod prompt;
 mod run;
 mod types;
 
@@ -19,7 +22,7 @@ use crate::source::ByteSource;
 use crate::text::tokenizer::Special;
 use crate::text::{ChatTemplate, Tokenizer, ToolFormat};
 use crate::{Error, Result};
-use run::{Run, has_calls, is_check};
+use run::{Run, is_check};
 use std::collections::BTreeMap;
 pub use types::{Clock, Info, LoadOptions, Request, Stats, Step, WallClock};
 
@@ -155,26 +158,7 @@ impl<B: Backend> Session<B> {
         if request.suffix.is_some() && request.prompt.is_none() {
             return Err(Error::BadRequest("suffix goes with a prompt, not with messages".into()));
         }
-        let (tokens, at_start) = match (&request.messages, &request.prompt) {
-            (Some(messages), None) => {
-                let template = self.template.as_mut().map_err(|error| error.clone())?;
-                if let Some(now) = (self.wall_clock)() {
-                    template.set_clock(now);
-                }
-                let tools = request.tools.as_ref();
-                let arguments = request.template_arguments();
-                let encoded = match tools.is_some() || messages.iter().any(has_calls) {
-                    true => template.encode_tools(&self.tokenizer, messages, tools, &arguments),
-                    false => template.encode_with(&self.tokenizer, messages, None, &arguments),
-                };
-                (encoded?, true)
-            }
-            (None, Some(prompt)) => match &request.suffix {
-                None => (self.raw_prompt(prompt)?, prompt.is_empty()),
-                Some(suffix) => (self.tokenizer.fill_in_middle(prompt, suffix).ok_or_else(cannot_fill)?, false),
-            },
-            _ => return Err(Error::BadRequest("give either messages or a prompt".into())),
-        };
+        let (tokens, at_start) = self.prompt_of(request)?;
         let thinks = request.messages.is_some() && self.knows_thoughts();
         let opened = thinks && self.ends_with_tag(&tokens);
         self.start_tokens(tokens, &request.options, at_start)?;
@@ -383,42 +367,6 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
-    /// The embedding of a text, `[hidden]`: the mean of the hidden states after the final norm over all positions, scaled to length
-    /// one. Ends a running request. Also the number of tokens, BOS included where the file wants one.
-    ///
-    /// Errors: [`Error::ContextExceeded`].
-    pub async fn embed(&mut self, text: &str) -> Result<(Vec<f32>, usize)> {
-        let tokens = self.raw_prompt(text)?;
-        Ok((self.embed_tokens(&tokens).await?, tokens.len()))
-    }
-
-    /// As [`Session::embed`], of these tokens as they are.
-    pub async fn embed_tokens(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        self.abort();
-        self.check_tokens(tokens)?;
-        self.use_adapters(&[])?;
-        self.cached.clear();
-        self.backend.expect_positions(tokens.len())?;
-        let hidden = self.backend.spec().hidden;
-        let mut mean = vec![0f64; hidden];
-        let mut rest = tokens;
-        while !rest.is_empty() {
-            // A batch has two tokens or more: none is left alone at the end, and a single one is said twice, the second unheard.
-            let batches = rest.len().div_ceil(self.backend.max_batch());
-            let (batch, later) = rest.split_at(rest.len().div_ceil(batches));
-            let batch = if batch.len() == 1 { &[batch[0], batch[0]] } else { batch };
-            forward(&mut self.backend, &mut self.cached, batch, HeadRows::None)?;
-            let states = self.backend.hidden().await?;
-            for state in states.chunks_exact(hidden).take(rest.len()) {
-                mean.iter_mut().zip(state).for_each(|(sum, &x)| *sum += f64::from(x));
-            }
-            rest = later;
-        }
-        self.cached.clear();
-        let norm = mean.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
-        Ok(mean.iter().map(|x| (x / norm) as f32).collect())
-    }
-
     /// Special tokens in the text count as such; none are added.
     pub fn tokenize(&self, text: &str) -> Vec<u32> {
         self.tokenizer.encode(text, Special::Parse)
@@ -428,22 +376,6 @@ impl<B: Backend> Session<B> {
     pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
         self.check_ids(ids)?;
         Ok(self.tokenizer.decode(ids, true))
-    }
-
-    /// An empty prompt is BOS alone.
-    fn raw_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = self.tokenizer.encode(text, Special::Parse);
-        let wanted = self.tokenizer.add_bos() || ids.is_empty();
-        match self.tokenizer.bos() {
-            Some(bos) if wanted && ids.first() != Some(&bos) => ids.insert(0, bos),
-            None if ids.is_empty() => {
-                return Err(Error::BadRequest(
-                    "the prompt is empty, and this model has no BOS token to begin with".into(),
-                ));
-            }
-            _ => {}
-        }
-        Ok(ids)
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
@@ -478,10 +410,4 @@ fn forward<B: Backend>(backend: &mut B, cached: &mut Vec<u32>, batch: &[u32], ro
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-fn cannot_fill() -> Error {
-    Error::BadRequest(
-        "suffix: this model has no tokens to fill in the middle; use a model of code such as Qwen2.5-Coder".into(),
-    )
 }

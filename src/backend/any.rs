@@ -145,6 +145,18 @@ impl Backend for AnyBackend {
         on_either!(self, backend => backend.stop_sampling())
     }
 
+    fn cache_layout(&self) -> Option<&'static str> {
+        on_either!(self, backend => backend.cache_layout())
+    }
+
+    fn save_cache(&self, positions: usize, into: &mut Vec<u8>) -> Result<()> {
+        on_either!(self, backend => backend.save_cache(positions, into))
+    }
+
+    fn load_cache(&mut self, positions: usize, bytes: &[u8]) -> Result<()> {
+        on_either!(self, backend => backend.load_cache(positions, bytes))
+    }
+
     fn load_adapter(&mut self, id: u32, pairs: &[LowRank]) -> Result<()> {
         on_either!(self, backend => backend.load_adapter(id, pairs))
     }

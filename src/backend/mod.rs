@@ -204,6 +204,28 @@ pub trait Backend {
     /// No more tokens are wanted; what was computed ahead is forgotten.
     fn stop_sampling(&mut self) {}
 
+    /// How the cache's bytes are laid out, which changes whenever [`Backend::load_cache`] could not read older ones. `None`: they
+    /// cannot be had.
+    fn cache_layout(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Appends keys and values of the first `positions`, which the cache holds.
+    ///
+    /// Errors: [`Error::OutOfMemory`]; [`Error::BadRequest`] where the cache has none of them any more.
+    fn save_cache(&self, positions: usize, into: &mut Vec<u8>) -> Result<()> {
+        let _ = (positions, into);
+        Err(Error::BadRequest(format!("the backend {} saves no cache", self.name())))
+    }
+
+    /// Makes the cache hold what [`Backend::save_cache`] gave for as many positions of a model with the same spec.
+    ///
+    /// Errors: [`Error::BadRequest`] where the bytes are not as many; [`Error::OutOfMemory`].
+    fn load_cache(&mut self, positions: usize, bytes: &[u8]) -> Result<()> {
+        let _ = (positions, bytes);
+        Err(Error::BadRequest(format!("the backend {} takes no saved cache", self.name())))
+    }
+
     /// Takes an adapter in under a number that is free; its pairs fit the slots (`model/adapter.rs`).
     ///
     /// Errors: [`Error::Adapter`] where the backend has none, [`Error::OutOfMemory`].

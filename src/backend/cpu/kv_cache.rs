@@ -9,6 +9,8 @@
 //! values  [chunk][column / 8][position / 2, of 32][8 columns][2 positions]
 //! ```
 
+mod snapshot;
+
 use super::MAX_BATCH;
 use super::memory::zeros;
 use super::pool::Parts;

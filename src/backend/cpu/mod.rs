@@ -282,6 +282,18 @@ impl Backend for CpuBackend {
         self.hidden_states()
     }
 
+    fn cache_layout(&self) -> Option<&'static str> {
+        Some(self.cache.layout())
+    }
+
+    fn save_cache(&self, positions: usize, into: &mut Vec<u8>) -> Result<()> {
+        self.cache.save(positions, into)
+    }
+
+    fn load_cache(&mut self, positions: usize, bytes: &[u8]) -> Result<()> {
+        self.cache.load(positions, bytes)
+    }
+
     fn load_adapter(&mut self, id: u32, pairs: &[LowRank]) -> Result<()> {
         self.adapters.load(id, pairs)
     }
