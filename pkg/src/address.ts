@@ -73,8 +73,16 @@ function expandSplit(address: Address): Address[] {
   });
 }
 
+/** In the name of what is kept beside a model; no name of a file has it. */
+const PREFIX = "#prefix-";
+
+/** Under which a beginning is kept that was read beforehand. */
+export const prefixName = (model: string, digest: string): string => `${model}${PREFIX}${digest}`;
+export const isPrefix = (name: string): boolean => name.includes(PREFIX);
+
 /** The model that a stored file belongs to, and how many files that has. */
-export function modelOf(name: string): { model: string; index: number; files: number } {
+export function modelOf(stored: string): { model: string; index: number; files: number } {
+  const [name = ""] = stored.split(PREFIX);
   const [path = "", query] = name.split("?");
   const [, index, files] = SPLIT.exec(path) ?? [];
   if (!index || !files) return { model: name, index: 0, files: 1 };

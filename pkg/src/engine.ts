@@ -6,6 +6,7 @@ import { createChat, createCompletions } from "./chat.js";
 import { createEmbeddings } from "./embeddings.js";
 import { Host } from "./host.js";
 import { resolveModel, type Model } from "./model.js";
+import { checkPrefix } from "./request.js";
 import type { Embedded, EngineRequest, Finish, FromWorker, Token } from "./protocol.js";
 import type { AdapterOptions, AdapterSource, Engine, EngineInfo, EngineOptions, MemoryUse, Stats } from "./types.js";
 
@@ -52,12 +53,13 @@ function checkOptions(options: EngineOptions): void {
   if (typeof Worker === "undefined" && typeof options.worker !== "function") {
     throw new KingletError("BAD_REQUEST", "there is no Worker here: an engine runs in a browser. On a server import the package, and create the engine in the browser; in a service worker, create it in a page");
   }
-  const { backend = "auto", kvCache = "f16", contextLength, threads } = options;
+  const { backend = "auto", kvCache = "f16", contextLength, threads, prefix } = options;
   if (!["auto", "webgpu", "cpu"].includes(backend)) throw badRequest("backend", 'must be "auto", "webgpu" or "cpu"');
   if (!["f16", "int8"].includes(kvCache)) throw badRequest("kvCache", 'must be "f16" or "int8"');
   if (threads !== undefined && !(Number.isSafeInteger(threads) && threads > 0 && threads <= MOST_THREADS)) {
     throw badRequest("threads", `must be an integer from 1 to ${MOST_THREADS}`);
   }
+  if (prefix !== undefined) checkPrefix(prefix);
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0)) {
     throw badRequest("contextLength", "must be a positive integer");
   }

@@ -2,6 +2,7 @@
 
 import { KingletError, type ErrorData } from "./errors.js";
 import { PoolHost } from "./pool-host.js";
+import { checkPrefix } from "./request.js";
 import type { Call, FromWorker, PoolStart, Reply, ToWorker, WasmUrls } from "./protocol.js";
 import { resolveUrl } from "./address.js";
 import type { Model } from "./model.js";
@@ -46,8 +47,8 @@ export class Host {
       e.preventDefault();
       this.#crash(e.message || NO_SCRIPT);
     };
-    const { threads, contextLength, kvCache, backend = "auto", testing } = options;
-    const load: ToWorker = { type: "load", parts, store, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, backend, testing };
+    const { threads, contextLength, kvCache, backend = "auto", prefix, testing } = options;
+    const load: ToWorker = { type: "load", parts, store, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, backend, prefix: prefix && checkPrefix(prefix), testing };
     this.#worker.postMessage(load, transfer);
   }
 

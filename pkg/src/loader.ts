@@ -1,6 +1,7 @@
 // Brings a model onto a backend: the GPU where it can be had and trusted, else the CPU, from the same bytes; and from the
 // GPU to the CPU when the device is lost.
 
+import { modelOf } from "./address.js";
 import { loadWasm, type Wasm } from "./device.js";
 import { errorData, KingletError, type ErrorCode, type ErrorData } from "./errors.js";
 import { findGpu, orLoss, type Gpu } from "./gpu.js";
@@ -9,6 +10,7 @@ import { Parts } from "./parts.js";
 import type { FromWorker, Part, PoolStart, StoreAccess, ToWorker } from "./protocol.js";
 import { ForwardSource, type ChunkReader } from "./source.js";
 import { sweep } from "./spool-file.js";
+import type { Store } from "./store/store.js";
 import { keep, recall, type Tuning } from "./tuning.js";
 import type { EngineInfo } from "./types.js";
 
@@ -91,6 +93,13 @@ export class Loader {
   /** The model's SHA-256, which was checked or computed; empty where it is not known. */
   get digest(): string {
     return this.#sha256 ?? "";
+  }
+
+  /** Where the model is kept and under which name, if it is. */
+  async kept(): Promise<{ store: Store; model: string } | undefined> {
+    const [first] = this.message.parts;
+    const store = await this.#parts.store;
+    return store && first?.cache && { store, model: modelOf(first.cache.name).model };
   }
 
   /** Loading has failed, and the worker ends. */

@@ -1,6 +1,6 @@
 // What is stored of models: `import { models } from "kinglet"`.
 
-import { modelOf, resolveModelFiles } from "./address.js";
+import { isPrefix, modelOf, resolveModelFiles } from "./address.js";
 import { badRequest, KingletError } from "./errors.js";
 import { askWorker } from "./ask-worker.js";
 import { accessStore, resolveModel } from "./model.js";
@@ -19,7 +19,10 @@ export interface StoredModel {
   files: number;
   /** Of all files, as far as their sizes are known. */
   bytes?: number;
+  /** Those of `prefixes` included. */
   storedBytes: number;
+  /** Beginnings of conversations that are kept beside it (`prefix` of createEngine), if any. */
+  prefixes?: number;
   /** Nothing is missing, and every byte was read back and hashed. */
   complete: boolean;
   /** Of each file, in order; compared with what the caller or the hub said where `verified`. */
@@ -47,7 +50,8 @@ export const models = {
         groups.set(group, [...(groups.get(group) ?? []), { store, record }]);
       }
     }
-    return [...groups.values()].map(describe).sort((a, b) => a.model.localeCompare(b.model));
+    // What is left beside a model that is gone is of no use.
+    return [...groups.values()].filter((group) => !group.every(({ record }) => isPrefix(record.name))).map(describe).sort((a, b) => a.model.localeCompare(b.model));
   },
 
   /** From every store. Rejects with BAD_REQUEST while a tab downloads or loads it. Resolves to whether there was anything. */
@@ -55,7 +59,8 @@ export const models = {
     let found = false;
     const names = resolveModelFiles(model, options.hub).map(({ name }) => name);
     for (const store of await stores()) {
-      for (const name of names) {
+      const beside = (await store.list()).map(({ name }) => name).filter((name) => isPrefix(name) && modelOf(name).model === modelOf(names[0]!).model);
+      for (const name of [...names, ...beside]) {
         const key = keyOf(name);
         await alone(lockOf(store.kind, key), async () => {
           found ||= (await store.record(key)) !== undefined;
@@ -110,15 +115,17 @@ export const models = {
 };
 
 function describe(found: Found[]): StoredModel {
-  const records = found.map(({ record }) => record).sort((a, b) => modelOf(a.name).index - modelOf(b.name).index);
+  const all = found.map(({ record }) => record);
+  const records = all.filter(({ name }) => !isPrefix(name)).sort((a, b) => modelOf(a.name).index - modelOf(b.name).index);
   const { model, files } = modelOf(records[0]!.name);
   const complete = records.length === files && records.every((record) => record.complete);
   const sizes = records.map(({ size }) => size).filter((size) => size !== undefined);
   return {
     model, files, complete, store: found[0]!.store.kind,
     bytes: sizes.length === files ? sizes.reduce((a, b) => a + b) : undefined,
-    storedBytes: records.flatMap(({ done }) => done).reduce((sum, [start, end]) => sum + end - start, 0),
+    storedBytes: all.flatMap(({ done }) => done).reduce((sum, [start, end]) => sum + end - start, 0),
     sha256: complete ? records.map(({ sha256 }) => sha256!) : undefined,
+    ...(all.length > records.length && { prefixes: all.length - records.length }),
     verified: complete && records.every(({ verified }) => verified),
     created: new Date(Math.min(...records.map(({ created }) => created))),
     changed: new Date(Math.max(...records.map(({ changed }) => changed))),

@@ -52,6 +52,10 @@ export interface SamplingOptions {
   cache_prompt?: boolean | null;
   /** Loaded adapters that take part, each with its scale (default 1, 0 is off); several add up. */
   adapters?: { id: number; scale?: number }[] | null;
+  /** What most of the answer will be, such as the text that is to be changed a little: it comes faster where that is right. */
+  prediction?: Prediction | null;
+  /** Whether guesses at the tokens to come are checked several at a time, which changes nothing but the speed. Default "auto": where it pays. */
+  drafts?: "auto" | "always" | "never" | null;
   stream_options?: { include_usage?: boolean } | null;
   /** Any other than "text" loads a binary of its own. */
   response_format?: ResponseFormat | null;
@@ -59,6 +63,12 @@ export interface SamplingOptions {
   model?: string;
   /** Ignored, and reported as an "option-ignored" event. */
   [option: string]: unknown;
+}
+
+/** What most of an answer will be. */
+export interface Prediction {
+  type: "content";
+  content: string | { type: "text"; text: string }[];
 }
 
 /** A conversation that is to be gone on with. */
@@ -96,6 +106,8 @@ export interface Usage {
   completion_tokens: number;
   total_tokens: number;
   prompt_tokens_details: { cached_tokens: number };
+  /** Of the request's `prediction`: tokens that were checked and taken, or checked in vain; the latter are not among `completion_tokens`. */
+  completion_tokens_details: { accepted_prediction_tokens: number; rejected_prediction_tokens: number };
   timings: Timings;
 }
 

@@ -35,6 +35,11 @@ export class Parts {
     return (this.#readers = parts.map((part, i) => (part.cache && store ? later(this.#fromStore(part as CachedPart, i, store)) : this.#direct(part, i, twice))));
   }
 
+  /** Where the model is kept, if it is. */
+  get store(): Promise<Store> | undefined {
+    return this.#parts.every((part) => part.cache) ? this.#store : undefined;
+  }
+
   /** It takes no network and no stream. */
   isLocal(i: number): boolean {
     const part = this.#parts[i];

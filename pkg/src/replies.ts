@@ -63,14 +63,17 @@ export function newHead(prefix: string, runner: Runner): Head {
 /** Of all choices: the prompt is that of the first; the others' step to their first token counts as one of writing. */
 export function usageOf([first, ...others]: Stats[]): Usage {
   const { promptTokens, cachedTokens, prefillMs } = first!;
-  const completionTokens = others.reduce((sum, stats) => sum + stats.completionTokens, first!.completionTokens);
   const decodeMs = others.reduce((sum, stats) => sum + stats.prefillMs + stats.decodeMs, first!.decodeMs);
+  const sum = (count: (stats: Stats) => number) => [first!, ...others].reduce((all, stats) => all + count(stats), 0);
+  const completionTokens = sum((stats) => stats.completionTokens);
+  const accepted = sum((stats) => stats.predictedAcceptedTokens);
   const perSecond = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens },
+    completion_tokens_details: { accepted_prediction_tokens: accepted, rejected_prediction_tokens: sum((stats) => stats.predictedDraftedTokens) - accepted },
     timings: {
       prompt_ms: prefillMs,
       predicted_ms: decodeMs,

@@ -3,10 +3,10 @@
 // Options that would change the answer and cannot be honoured are refused; unknown ones are ignored, as OpenAI's clients
 // send many that mean nothing here, and reported as events.
 
-import { badRequest } from "./errors.js";
+import { badRequest, KingletError } from "./errors.js";
 import type { EngineRequest } from "./protocol.js";
 import { checkStructure } from "./structured.js";
-import type { ChatRequest, CompletionRequest } from "./types.js";
+import type { ChatRequest, CompletionRequest, Prefix } from "./types.js";
 
 export interface Checked {
   request: EngineRequest;
@@ -40,6 +40,7 @@ const SAMPLING: Record<string, Check> = {
   ignore_eos: boolean,
   cache_prompt: boolean,
   top_logprobs: integer(0, 20),
+  drafts: (v) => (["auto", "always", "never"].includes(v as string) ? undefined : 'must be "auto", "always" or "never"'),
 };
 
 /** What would change the answer but is not there yet; the value that changes nothing passes. */
@@ -59,7 +60,7 @@ const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh"];
 const KNOWN = new Set([
   ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "n", "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs", "adapters",
   "max_completion_tokens", "model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
-  "tools", "tool_choice", "response_format",
+  "tools", "tool_choice", "response_format", "prediction",
 ]);
 
 export function checkChat(body: ChatRequest): Checked {
@@ -79,6 +80,16 @@ export function checkChat(body: ChatRequest): Checked {
   }
   if (set(body.logprobs) && typeof body.logprobs !== "boolean") throw badRequest("logprobs", "must be true or false");
   return finish(checked, body.logprobs === true);
+}
+
+/** The beginning of every conversation. */
+export function checkPrefix(prefix: Prefix): EngineRequest {
+  try {
+    const { messages, tools, chat_template_kwargs, reasoning_effort } = Object(prefix) as Prefix;
+    return checkChat({ messages, tools, chat_template_kwargs, reasoning_effort }).request;
+  } catch (e) {
+    throw e instanceof KingletError ? badRequest("prefix", `cannot begin a chat: ${e.message}`) : e;
+  }
 }
 
 export function checkCompletion(body: CompletionRequest): Checked {
@@ -136,8 +147,9 @@ function checkCommon(body: ChatRequest | CompletionRequest): Checked {
     const problem = set(body[name]) ? check(body[name]) : undefined;
     if (problem) throw badRequest(name, problem);
   }
+  const prediction = set(body.prediction) ? { prediction: checkPrediction(body.prediction) } : {};
   return {
-    request: { options, ...checkStructure(body) },
+    request: { options, ...prediction, ...checkStructure(body) },
     stream: body.stream === true,
     n: body.n ?? 1,
     includeUsage: body.stream_options?.include_usage === true,
@@ -146,6 +158,13 @@ function checkCommon(body: ChatRequest | CompletionRequest): Checked {
 }
 
 const object: Check = (v) => (typeof v === "object" && !Array.isArray(v) ? undefined : "must be an object");
+
+function checkPrediction(prediction: unknown): string {
+  const { type, content } = Object(prediction) as { type?: unknown; content?: unknown };
+  const text = type === "content" ? flatten(content, "prediction.content") : null;
+  if (text === null) throw badRequest("prediction", 'must be { type: "content", content } with a text');
+  return text;
+}
 
 function checkStop(stop: unknown): string[] {
   const list = typeof stop === "string" ? [stop] : stop;

@@ -62,6 +62,11 @@ export interface EngineOptions {
   revalidate?: boolean;
   /** Where "hf:" and the catalogue's files come from; default https://huggingface.co. */
   hub?: string | URL;
+  /**
+   * What every conversation begins with, such as the system prompt and the tools: read as soon as the model is loaded and nothing
+   * else is asked for. On the CPU the result is kept beside a stored model, so that on the next visit the first question starts at once.
+   */
+  prefix?: Prefix;
   /** Hex digest of the file (an array for split files), checked while it streams in. */
   sha256?: string | readonly string[];
   /** Ends the loading; the engine does not outlive it. */
@@ -80,6 +85,9 @@ export interface EngineOptions {
   /** For the package's own tests only: may change or go at any time. */
   testing?: Testing;
 }
+
+/** What every conversation begins with; the fields are those of a chat's request. */
+export type Prefix = Pick<ChatRequest, "messages" | "tools" | "chat_template_kwargs" | "reasoning_effort">;
 
 /** Where downloads are kept; see `EngineOptions.cache`. */
 export type CacheOption = "auto" | "opfs" | "cache-api" | "memory" | "none";
@@ -122,6 +130,10 @@ export type EngineEvent =
   | { type: "download-restarted"; url: string; reason: string }
   /** The page is isolated, but the workers of the threads do not start: there is one thread. */
   | { type: "threads-unavailable"; reason: string }
+  /** The engine's `prefix` is read, or was found beside the model: so many tokens of a prompt need no reading. */
+  | { type: "prefix-ready"; tokens: number; stored: boolean }
+  /** It is not there on the next visit, or cannot be used at all. */
+  | { type: "prefix-not-kept"; reason: string }
   | { type: "option-ignored"; option: string };
 
 /** What was loaded, and what it runs on. */
@@ -157,6 +169,12 @@ export interface Stats {
   completionTokens: number;
   /** The `completionTokens - 1` steps after the first token. */
   decodeMs: number;
+  /** Tokens that were guessed and checked several at a time, and those of them that were right. */
+  draftedTokens: number;
+  acceptedTokens: number;
+  /** The same of those that came from the request's `prediction`. */
+  predictedDraftedTokens: number;
+  predictedAcceptedTokens: number;
   dispatchesPerToken: number;
   backend: "webgpu" | "cpu";
 }

@@ -11,6 +11,13 @@ interface EngineGlue {
   vocabulary(): Uint8Array;
   end_ids(): Uint32Array;
   tool_format(): unknown;
+  /** The tokens that prompts have in common which begin with the request's messages. */
+  prefix_of(request: string): Uint32Array;
+  /** One chunk of them; true: all are read. */
+  read_prefix(tokens: Uint32Array): Promise<boolean>;
+  /** `undefined` where the backend keeps no such bytes. */
+  save_prefix(model: string, tokens: Uint32Array): Uint8Array<ArrayBuffer> | undefined;
+  load_prefix(model: string, tokens: Uint32Array, bytes: Uint8Array): void;
   abort(): unknown;
   load_adapter(id: number, weights: Uint8Array, config?: string): void;
   unload_adapter(id: number): void;

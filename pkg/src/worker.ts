@@ -6,6 +6,7 @@ import { Grammar, type Guide } from "./grammar.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
 import type { Answer, Call, Embedded, EngineRequest, FromWorker, Part, PoolStart, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
+import { preparePrefix } from "./prefix.js";
 import { tokenOf, type Step } from "./step.js";
 import { storeAll } from "./store-all.js";
 import type { MadeFor, MemoryUse, Stats } from "./types.js";
@@ -20,6 +21,8 @@ let engine: Loader["engine"];
 let grammar: Grammar;
 let inbox: ToWorker[] = [];
 let busy = false;
+/** What conversations begin with, until it is read. */
+let prefix: AsyncGenerator<void> | undefined;
 let running: { id: number; aborted: boolean; tokens: Token[] } | undefined;
 let lastWords: string | undefined;
 let crashed = false;
@@ -67,8 +70,11 @@ function crash(message: string): void {
 
 async function work(): Promise<void> {
   busy = true;
-  for (let message; (message = inbox.shift()); ) {
-    if (message.type === "load") await load(message);
+  for (;;) {
+    const message = inbox.shift();
+    if (!message && (await prefix?.next().catch((e) => crash(String(e))))?.done !== false) break;
+    if (!message) await breathe();
+    else if (message.type === "load") await load(message);
     else if (message.type === "inspect") await answerOnce(async () => ({ type: "inspected", report: await readHeader(message) }));
     else if (message.type === "store") await answerOnce(() => storeAll(message, send));
     else if (message.type === "run") await run(message.id, message.request);
@@ -84,6 +90,7 @@ async function load(message: Load): Promise<void> {
     const reason = await loader.load();
     ({ engine } = loader);
     send({ type: "loaded", info: loader.info, reason });
+    prefix = message.prefix && preparePrefix(message.prefix, loader, onAnyBackend, send);
   } catch (e) {
     const error = loader.failure(e);
     await loader.giveUp(error);

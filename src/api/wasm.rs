@@ -118,6 +118,27 @@ impl Engine {
         Ok(to_js(&self.session.step().await.map_err(to_error)?))
     }
 
+    /// See [`Session::prefix_of`]. `request`: as in [`Engine::start`].
+    pub fn prefix_of(&mut self, request: &str) -> Result<Vec<u32>, JsValue> {
+        let request: JsRequest = from_json(request)?;
+        self.session.prefix_of(&Request::from(request)).map_err(to_error)
+    }
+
+    /// See [`Session::read_prefix`]. Between two requests only.
+    pub async fn read_prefix(&mut self, tokens: Vec<u32>) -> Result<bool, JsValue> {
+        self.session.read_prefix(&tokens).await.map_err(to_error)
+    }
+
+    /// See [`Session::save_prefix`].
+    pub fn save_prefix(&self, model: &str, tokens: Vec<u32>) -> Result<Option<Vec<u8>>, JsValue> {
+        self.session.save_prefix(model, &tokens).map_err(to_error)
+    }
+
+    /// See [`Session::load_prefix`]. Between two requests only.
+    pub fn load_prefix(&mut self, model: &str, tokens: Vec<u32>, bytes: Vec<u8>) -> Result<(), JsValue> {
+        self.session.load_prefix(model, &tokens, &bytes).map_err(to_error)
+    }
+
     /// The stats of the run that was ended, if one was.
     pub fn abort(&mut self) -> JsValue {
         self.session.abort().map_or(JsValue::UNDEFINED, |stats| to_js(&stats))

@@ -29,6 +29,13 @@ declare global {
   }>;
   /** Of adapters.spec.mjs. */
   function ids(engine: Kinglet.Engine, adapters?: { id: number; scale?: number }[]): Promise<number[]>;
+  /** Of drafts.spec.mjs. */
+  function ask(engine: Kinglet.Engine, content: string, more?: object): Promise<Kinglet.ChatCompletion & AsyncIterable<Kinglet.ChatCompletionChunk>>;
+  function told(reply: Kinglet.ChatCompletion | Kinglet.Completion): {
+    ids: number[]; reason: string; cached: number; accepted_prediction_tokens: number; rejected_prediction_tokens: number;
+  };
+  function begin(options: object): Promise<{ engine: Kinglet.Engine; ready: Record<string, any> }>;
+  function kept(count: number): Promise<Kinglet.StoredModel>;
   /** Of lib/gpu.mjs. */
   function losing(at: Point, patch?: string): { start(): Worker; seen(): Promise<{ operations: number; lost: boolean }> };
   type Point = { loading: number } | { answering: number } | undefined;
