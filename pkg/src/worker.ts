@@ -70,11 +70,13 @@ function crash(message: string): void {
 
 async function work(): Promise<void> {
   busy = true;
-  for (;;) {
+  while (inbox.length > 0 || prefix) {
     const message = inbox.shift();
-    if (!message && (await prefix?.next().catch((e) => crash(String(e))))?.done !== false) break;
-    if (!message) await breathe();
-    else if (message.type === "load") await load(message);
+    if (!message) {
+      const step = await prefix?.next().catch((e) => crash(String(e)));
+      if (!step || step.done) prefix = undefined;
+      await breathe();
+    } else if (message.type === "load") await load(message);
     else if (message.type === "inspect") await answerOnce(async () => ({ type: "inspected", report: await readHeader(message) }));
     else if (message.type === "store") await answerOnce(() => storeAll(message, send));
     else if (message.type === "run") await run(message.id, message.request);

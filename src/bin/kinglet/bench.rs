@@ -2,8 +2,8 @@ use super::{ModelOptions, print};
 use kinglet::backend::any::AnyBackend;
 #[cfg(feature = "webgpu")]
 use kinglet::backend::webgpu::profile::Profile;
-use kinglet::generate::GenerateOptions;
 use kinglet::generate::sampler::SplitMix64;
+use kinglet::generate::{Drafting, GenerateOptions};
 use kinglet::session::{Info, Session, Stats, Step};
 use kinglet::{Error, Result};
 use serde::Serialize;
@@ -65,6 +65,7 @@ pub fn main(options: &Options) -> Result<()> {
         temperature: 0.0,
         ignore_eos: true,
         cache_prompt: false,
+        drafts: Drafting::Never,
         adapters: options.model.adapters.uses(),
         ..GenerateOptions::default()
     };

@@ -69,7 +69,8 @@ macro_rules! with_kernel {
         }
         macro_rules! int {
             ($format_type:ty) => {
-                if $relaxed { go!(Ints<$format_type, Bytes>) } else { go!(Ints<$format_type, Pairs>) }
+                // In the browser each binary has its own flavour, and needs no other.
+                if if cfg!(target_arch = "wasm32") { $crate::num::v128::RELAXED } else { $relaxed } { go!(Ints<$format_type, Bytes>) } else { go!(Ints<$format_type, Pairs>) }
             };
         }
         match $format {
