@@ -5,6 +5,7 @@ use super::constraint::JsConstraint;
 use super::pool::pool;
 use super::types::{JsBackend, JsEmbedding, JsLoadOptions, JsMemory, JsRequest, from_json, to_error, to_js};
 use crate::backend::any::AnyBackend;
+use crate::backend::cpu::reserve;
 use crate::backend::webgpu::WebGpuBackend;
 use crate::formats::Checkpoint;
 use crate::generate::Constraint;
@@ -13,7 +14,7 @@ use crate::router::artifact::MadeFor;
 use crate::session::{Request, Session};
 use crate::source::{JsSource, MemorySource, WebSource};
 use crate::text::packed;
-use js_sys::Function;
+use js_sys::{Function, Uint8Array};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use wasm_bindgen::prelude::*;
@@ -135,8 +136,13 @@ impl Engine {
     }
 
     /// See [`Session::load_prefix`]. Between two requests only.
-    pub fn load_prefix(&mut self, model: &str, tokens: Vec<u32>, bytes: Vec<u8>) -> Result<(), JsValue> {
-        self.session.load_prefix(model, &tokens, &bytes).map_err(to_error)
+    pub fn load_prefix(&mut self, model: &str, tokens: Vec<u32>, bytes: &Uint8Array) -> Result<(), JsValue> {
+        let len = bytes.length() as usize;
+        let mut copy = Vec::new();
+        reserve(&mut copy, len, "a saved prefix").map_err(to_error)?;
+        copy.resize(len, 0);
+        bytes.copy_to(&mut copy);
+        self.session.load_prefix(model, &tokens, &copy).map_err(to_error)
     }
 
     /// The stats of the run that was ended, if one was.

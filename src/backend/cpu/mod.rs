@@ -45,6 +45,7 @@ pub const MAX_BATCH: usize = 128;
 const CHECKABLE_BATCH: usize = matrix::FEW;
 
 pub use estimate::estimate;
+pub use memory::reserve;
 
 pub struct CpuBackend {
     spec: DecoderSpec,
