@@ -51,6 +51,21 @@ fn temporary(name: &str) -> PathBuf {
 }
 
 #[test]
+fn a_prediction_changes_no_answer() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
+    let args =
+        ["run", model, "--chat", "--prompt", "Who are you?", "--temperature", "0", "--max-tokens", "40", "--json"];
+    let plain: Value = serde_json::from_str(&stdout(&args, "")).unwrap();
+    let file = temporary("prediction.txt");
+    std::fs::write(&file, plain["text"].as_str().unwrap()).unwrap();
+    let predicted = [&args[..], &["--prediction", file.to_str().unwrap()]].concat();
+    let predicted: Value = serde_json::from_str(&stdout(&predicted, "")).unwrap();
+    assert_eq!(predicted["ids"], plain["ids"]);
+    assert!(predicted["predictedAcceptedTokens"].as_u64() > Some(0), "{predicted}");
+    assert_fails(&[&args[..], &["--prediction", "/no/such/file"]].concat(), "", &["/no/such/file"]);
+}
+
+#[test]
 fn run_tells_what_a_model_cannot_do() {
     let model = model("f32");
     let args = ["run", &model, "--prompt", "the", "--suffix", "day"];

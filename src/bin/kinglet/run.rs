@@ -47,6 +47,9 @@ pub struct Options {
     stop: Vec<String>,
     #[arg(long)]
     ignore_eos: bool,
+    /// What most of the answer will be, such as a text that is to be changed a little: it is written faster where that is right
+    #[arg(long, value_name = "FILE")]
+    prediction: Option<PathBuf>,
     /// A JSON schema that the answer keeps to
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stop", "ignore_eos"])]
     json_schema: Option<PathBuf>,
@@ -96,7 +99,9 @@ impl Options {
         Ok(Some(Box::new(Guide::new(&Vocabulary::of(tokenizer)?, &spec)?)))
     }
 
-    fn request(&self) -> Request {
+    fn request(&self) -> Result<Request> {
+        let unreadable = |file: &PathBuf, error| Error::BadRequest(format!("{}: {error}", file.display()));
+        let read = |file: &PathBuf| std::fs::read_to_string(file).map_err(|error| unreadable(file, error));
         let default = GenerateOptions::default();
         let options = GenerateOptions {
             max_tokens: self.max_tokens,
@@ -112,21 +117,22 @@ impl Options {
             ..default
         };
         let message = Message { role: "user".into(), content: self.prompt.clone().into(), rest: Default::default() };
-        Request {
+        Ok(Request {
             messages: self.chat.then(|| vec![message]),
             prompt: (!self.chat).then(|| self.prompt.clone()),
             suffix: self.suffix.clone(),
             reasoning_effort: self.no_think.then(|| "none".into()),
+            prediction: self.prediction.as_ref().map(read).transpose()?,
             options,
             ..Request::default()
-        }
+        })
     }
 }
 
 pub fn main(options: &Options) -> Result<()> {
     let mut session = options.model.load_with_context(options.context_length()?)?;
     let constraint = options.constraint(session.tokenizer())?;
-    session.start_constrained(&options.request(), constraint)?;
+    session.start_constrained(&options.request()?, constraint)?;
     let (mut text, mut thoughts, mut ids) = (String::new(), String::new(), Vec::new());
     let stats = loop {
         let step = pollster::block_on(session.step())?;
