@@ -13,7 +13,7 @@ use crate::backend::lora::{Active, LowRank};
 use crate::backend::{Backend, HeadRows, Memory};
 use crate::formats::lora;
 pub use crate::generate::TokenLogprob;
-use crate::generate::drafts::{Costs, Drafts};
+use crate::generate::drafts::{Chances, Costs, Drafts};
 use crate::generate::sampler::SplitMix64;
 use crate::generate::thinking::{OPEN, Said};
 use crate::generate::{AdapterUse, Answer, Constraint, GenerateOptions};
@@ -46,8 +46,9 @@ pub struct Session<B = CpuBackend> {
     tensors: Vec<arch::TensorPlan>,
     run: Option<Run>,
     stats: Stats,
-    /// Of this machine.
+    /// Of this machine, and of the model's answers.
     costs: Costs,
+    chances: Chances,
     seeds: SplitMix64,
 }
 
@@ -173,7 +174,7 @@ impl<B: Backend> Session<B> {
         }
         if let Some(prediction) = &request.prediction {
             let prediction = self.tokenizer.encode(prediction, Special::Plain);
-            run.drafts = Drafts::new(request.options.drafts, prediction);
+            run.drafts = Drafts::new(request.options.drafts, prediction, self.chances);
         }
         run.constraint = constraint;
         run.think = think;
@@ -226,7 +227,7 @@ impl<B: Backend> Session<B> {
             answer,
             constraint: None,
             think: None,
-            drafts: Drafts::new(options.drafts, Vec::new()),
+            drafts: Drafts::new(options.drafts, Vec::new(), self.chances),
             check: None,
             on_device: false,
             device_tokens: 0,
@@ -348,6 +349,7 @@ impl<B: Backend> Session<B> {
     /// Ends the running request between two steps; the cache stays valid.
     pub fn abort(&mut self) -> Option<Stats> {
         let run = self.run.take()?;
+        self.chances = run.drafts.text();
         if run.on_device {
             self.backend.stop_sampling();
         }

@@ -50,23 +50,52 @@ pub struct Drafts {
     prediction: Vec<u32>,
     /// Where the answer has left the prediction.
     left_at: usize,
-    /// For each source and number of matched tokens.
-    chances: [[Chance; DEEPEST + 1]; 2],
+    /// For each source.
+    chances: [Chances; 2],
     /// At the place where the answer is now.
     guess: Option<Guess>,
 }
 
 /// How often guesses of a kind were right. The old count less.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Chance {
     right: f64,
     of: f64,
 }
 
-/// Guesses that are remembered of a kind.
+/// Guesses that are remembered of a kind, and of them what one answer tells the next.
 const MEMORY: f64 = 64.0;
+const HERITAGE: f64 = 8.0;
+
+/// For each number of matched tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Chances([Chance; DEEPEST + 1]);
+
+impl Chances {
+    /// As if two guesses had been made: long matches are right more often. Short ones have to be seen to be.
+    fn first(least: f64) -> Self {
+        let share = |matched: usize| least + (0.85 - least) * matched as f64 / DEEPEST as f64;
+        Self(std::array::from_fn(|matched| Chance { right: 2.0 * share(matched), of: 2.0 }))
+    }
+
+    /// For another answer, which is another text.
+    fn inherited(self) -> Self {
+        Self(self.0.map(|Chance { right, of }| Chance { right: right / of, of: 1.0 }.times(of.min(HERITAGE))))
+    }
+}
+
+/// Of a text that repeats itself as texts do.
+impl Default for Chances {
+    fn default() -> Self {
+        Self::first(0.1)
+    }
+}
 
 impl Chance {
+    fn times(self, factor: f64) -> Self {
+        Self { right: self.right * factor, of: self.of * factor }
+    }
+
     fn share(self) -> f64 {
         self.right / self.of
     }
@@ -75,22 +104,21 @@ impl Chance {
         self.of += 1.0;
         self.right += f64::from(u8::from(right));
         if self.of > MEMORY {
-            self.right *= 0.5;
-            self.of *= 0.5;
+            *self = self.times(0.5);
         }
     }
 }
 
 impl Drafts {
-    pub fn new(drafting: Drafting, prediction: Vec<u32>) -> Self {
-        // As if a few guesses had been made: long matches are right more often, and a prediction is meant to be.
-        let chance = |least: f64| {
-            std::array::from_fn(|matched| Chance {
-                right: 4.0 * (least + (0.85 - least) * matched as f64 / DEEPEST as f64),
-                of: 4.0,
-            })
-        };
-        Self { drafting, prediction, left_at: 0, chances: [chance(0.1), chance(0.5)], guess: None }
+    /// `text`: what earlier answers of the model were found to be like.
+    pub fn new(drafting: Drafting, prediction: Vec<u32>, text: Chances) -> Self {
+        let chances = [text.inherited(), Chances::first(0.2)];
+        Self { drafting, prediction, left_at: 0, chances, guess: None }
+    }
+
+    /// For the next answer.
+    pub fn text(&self) -> Chances {
+        self.chances[Source::Text as usize]
     }
 
     /// Before a token is chosen to follow `tokens`, whose first `prompt` are the prompt: notes the guess at it, for
@@ -101,7 +129,7 @@ impl Drafts {
             return;
         }
         let guesses = [in_text(tokens), self.in_prediction(&tokens[prompt..])];
-        let chance = |guess: &Guess| self.chances[guess.source as usize][guess.matched].share();
+        let chance = |guess: &Guess| self.chances[guess.source as usize].0[guess.matched].share();
         self.guess = guesses.into_iter().flatten().max_by(|a, b| chance(a).total_cmp(&chance(b)));
     }
 
@@ -122,7 +150,7 @@ impl Drafts {
     pub fn chosen(&mut self, tokens: &[u32], token: u32) {
         let Some(guess) = self.guess.take() else { return };
         let right = self.tokens_of(guess.source, tokens)[guess.next] == token;
-        self.chances[guess.source as usize][guess.matched].learn(right);
+        self.chances[guess.source as usize].0[guess.matched].learn(right);
         if guess.source == Source::Prediction && right {
             self.left_at = guess.next + 1;
         }
@@ -137,7 +165,7 @@ impl Drafts {
 
     /// How many tokens make the most of a batch's time.
     fn best_count(&self, guess: Guess, most: usize, costs: &Costs) -> usize {
-        let chances = &self.chances[guess.source as usize];
+        let chances = &self.chances[guess.source as usize].0;
         let (mut best, mut count) = (LEAST_GAIN, 0);
         let (mut reached, mut expected) = (1.0, 1.0);
         for k in 1..=most {

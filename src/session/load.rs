@@ -4,7 +4,7 @@ use super::{Info, LoadOptions, Session, Stats};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, DecoderSpec};
 use crate::formats::{Checkpoint, Format, TensorInfo};
-use crate::generate::drafts::Costs;
+use crate::generate::drafts::{Chances, Costs};
 use crate::generate::sampler::SplitMix64;
 use crate::model::{arch, memory, weights};
 use crate::source::ByteSource;
@@ -70,6 +70,7 @@ impl<B: Backend> Session<B> {
             memory_limit: options.memory_limit,
             stats: Stats { backend: backend.name(), ..Stats::default() },
             costs: Costs::default(),
+            chances: Chances::default(),
             seeds: SplitMix64(clock().to_bits()),
             backend,
             tokenizer,
