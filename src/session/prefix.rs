@@ -48,7 +48,7 @@ impl<B: Backend> Session<B> {
         self.abort();
         self.check_tokens(tokens)?;
         self.use_adapters(&[])?;
-        let known = common_prefix(&self.cached, tokens);
+        let known = self.backend.reusable(common_prefix(&self.cached, tokens));
         if known == tokens.len() {
             return Ok(true);
         }

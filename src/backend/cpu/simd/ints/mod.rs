@@ -110,15 +110,12 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
                 return Self::quad::<0>(p.add(32 * q));
             }
             let v = v128_load(p.add(16 * q));
-            let mask = u8x16_splat(15);
-            let mut w = [v128_and(v, mask), v128_and(u16x8_shr(v, 4), mask)];
+            let bits = |n: usize| u8x16_splat((1 << n) - 1);
+            let mut w = [v128_and(v, bits(4 + F::HIGH)), v128_and(u16x8_shr(v, 4 + F::HIGH as u32), bits(Self::TOP))];
             if F::HIGH > 0 {
-                let per = 8 / F::HIGH;
-                for (h, w) in w.iter_mut().enumerate() {
-                    let high = v128_load(p.add(128 + 16 * (F::HIGH * h + q / per)));
-                    let high = v128_and(u16x8_shr(high, (F::HIGH * (q % per)) as u32), u8x16_splat((1 << F::HIGH) - 1));
-                    *w = v128_or(*w, i16x8_shl(high, 4));
-                }
+                let rest = v128_load(p.add(128 + 16 * (q / Self::REST_QUADS)));
+                let rest = u16x8_shr(rest, (Self::REST * (q % Self::REST_QUADS)) as u32);
+                w[1] = v128_or(w[1], i16x8_shl(v128_and(rest, bits(Self::REST)), Self::TOP as u32));
             }
             let [low, high] = [D::weights(w[0]), D::weights(w[1])];
             [[low[0], high[0]], [low[1], high[1]]]
