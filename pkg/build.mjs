@@ -23,8 +23,9 @@ if (!SHARED_PAGES) throw new Error("wasm/threads/kinglet.js names no shared memo
 fs.rmSync(at("dist"), { recursive: true, force: true });
 const settings = { absWorkingDir: root, outdir: "dist", bundle: true, minify: true, format: "esm", target: "es2022", legalComments: "none" };
 // What pages import shares its modules (one KingletError), in chunks beside; the workers are one file each.
-const pages = { index: "src/index.ts", catalog: "src/catalog.ts", router: "src/router/index.ts", "ai-sdk": "src/ai-sdk/index.ts", "prompt-api": "src/prompt-api/index.ts", shared: "src/shared/index.ts" };
-await build({ ...settings, entryPoints: pages, splitting: true, chunkNames: "shared-[hash]" });
+const pages = { index: "src/index.ts", catalog: "src/catalog.ts", router: "src/router/index.ts", "ai-sdk": "src/ai-sdk/index.ts", "prompt-api": "src/prompt-api/index.ts", langchain: "src/langchain/index.ts", shared: "src/shared/index.ts" };
+// An app's own LangChain is the one that its messages come from.
+await build({ ...settings, entryPoints: pages, splitting: true, chunkNames: "shared-[hash]", external: ["@langchain/core/*"] });
 await build({ ...settings, entryPoints: { worker: "src/worker.ts" }, define: { SHARED_PAGES } });
 await build({ ...settings, entryPoints: { pool: "src/pool.ts", isolate: "src/isolate.js" } });
 const tsc = createRequire(import.meta.url).resolve("typescript/package.json");

@@ -7,7 +7,7 @@ import type { EmbeddingRequest, EmbeddingResponse, RequestOptions } from "./type
 
 const KNOWN = new Set(["input", "encoding_format", "model", "user"]);
 /** As many as OpenAI takes. */
-const MOST = 2048;
+export const MOST_TEXTS = 2048;
 
 export function createEmbeddings(runner: Runner) {
   return async (body: EmbeddingRequest, options?: RequestOptions): Promise<EmbeddingResponse> => {
@@ -35,9 +35,9 @@ function listInputs(input: unknown, vocabulary: number): (string | number[])[] {
   const ids = (value: unknown): value is number[] => Array.isArray(value) && value.length > 0 && value.every((id) => Number.isInteger(id) && id >= 0 && id < vocabulary);
   if (typeof input === "string") return [input];
   if (ids(input)) return [input];
-  const listed = Array.isArray(input) && input.length > 0 && input.length <= MOST;
+  const listed = Array.isArray(input) && input.length > 0 && input.length <= MOST_TEXTS;
   if (!listed || !input.every((one) => typeof one === "string" || ids(one))) {
-    throw badRequest("input", `must be a string, a list of token ids from 0 to ${vocabulary - 1}, or a list of 1 to ${MOST} of either`);
+    throw badRequest("input", `must be a string, a list of token ids from 0 to ${vocabulary - 1}, or a list of 1 to ${MOST_TEXTS} of either`);
   }
   return input;
 }

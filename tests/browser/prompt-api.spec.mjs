@@ -127,14 +127,113 @@ test("aborts and what is not supported are the platform's errors", async () => {
       await prompt,
       await failure(session.prompt([{ role: "user", content: [{ type: "image", value: new Blob() }] }])),
       await failure(session.prompt([{ role: "assistant", content: "So", prefix: true }])),
+      await failure(session.prompt([{ role: "assistant", content: "So", prefix: true }, { role: "user", content: "and" }])),
       await failure(session.prompt([{ role: "system", content: "late" }])),
+      await failure(Model.create({ initialPrompts: [{ role: "user", content: "a" }, { role: "system", content: "late" }] })),
       await failure(Model.create({ samplingMode: "creative", temperature: 1 })),
       await failure(Model.create({ samplingMode: "wild" })),
       await failure(Model.create({ expectedInputs: [{ type: "audio" }] })),
     ].map(({ name }) => name);
     return { names, then: await session.prompt("Who are you?") };
   });
-  assert.deepEqual(found.names, ["AbortError", "NotSupportedError", "NotSupportedError", "TypeError", "TypeError", "TypeError", "NotSupportedError"]);
+  assert.deepEqual(found.names, ["AbortError", "NotSupportedError", "NotSupportedError", "SyntaxError", "NotSupportedError", "TypeError", "TypeError", "TypeError", "NotSupportedError"]);
+  assert.ok(found.then.length > 0);
+});
+
+test("an answer is held to a schema or a regular expression, which the prompt tells of unless it is told not to", async () => {
+  const found = await page.evaluate(async () => {
+    const { installPromptApi } = /** @type {any} */ (globalThis);
+    const said = /** @type {string[]} */ ([]);
+    const create = (/** @type {any} */ request, /** @type {any} */ options) => {
+      said.push(request.messages.at(-1).content);
+      return engine.chat.completions.create(request, options);
+    };
+    const target = /** @type {any} */ ({});
+    installPromptApi({ info: engine.info, tokenize: (/** @type {string} */ text) => engine.tokenize(text), chat: { completions: { create } } }, { target });
+    const session = await target.LanguageModel.create({ samplingMode: "most-predictable" });
+    const schema = { type: "object", properties: { happy: { type: "boolean" } }, required: ["happy"], additionalProperties: false };
+    const object = await session.prompt("Is the bird happy?", { responseConstraint: schema });
+    const omitted = await session.prompt("Yes or no?", { responseConstraint: /^(yes|no)[.!]$/i, omitResponseConstraintInput: true });
+    const pieces = [];
+    for await (const piece of session.promptStreaming("How many?", { responseConstraint: /[1-9][0-9] birds/ })) pieces.push(piece);
+    const counts = [await session.measureContextUsage("How many?"), await session.measureContextUsage("How many?", { responseConstraint: schema })];
+    return { object, omitted, streamed: pieces.join(""), said, counts, wrong: await failure(session.prompt("x", { responseConstraint: { type: "array", uniqueItems: true } })) };
+  });
+  assert.equal(typeof JSON.parse(found.object).happy, "boolean");
+  assert.match(found.omitted, /^(yes|no)[.!]$/i);
+  assert.match(found.streamed, /^[1-9]\d birds$/);
+  assert.match(found.said[0], /^Is the bird happy\?\n\nAnswer with JSON.*"happy"/);
+  assert.equal(found.said[1], "Yes or no?");
+  assert.match(found.said[2], /\[1-9\]/);
+  assert.ok(found.counts[1] > found.counts[0] + 10, `${found.counts}`);
+  assert.deepEqual([found.wrong.name, /uniqueItems/.test(found.wrong.message)], ["NotSupportedError", true]);
+});
+
+test("tools are run, and what they give is told to the model", async () => {
+  const found = await page.evaluate(async () => {
+    const { installPromptApi } = /** @type {any} */ (globalThis);
+    const asked = /** @type {any[]} */ ([]);
+    // So small a model has to be made to call: its first answer of each prompt.
+    const create = (/** @type {any} */ request, /** @type {any} */ options) => {
+      asked.push(request);
+      const tool_choice = request.messages.at(-1).role === "user" ? "required" : "none";
+      return engine.chat.completions.create({ ...request, tool_choice, parallel_tool_calls: false, max_tokens: 60 }, options);
+    };
+    const target = /** @type {any} */ ({});
+    installPromptApi({ info: engine.info, chat: { completions: { create } } }, { target });
+    const calls = /** @type {any[]} */ ([]);
+    const inputSchema = { type: "object", properties: { city: { enum: ["Paris", "Rome"] } }, required: ["city"], additionalProperties: false };
+    const tool = { name: "weather", description: "The weather in a city", inputSchema, execute: async (/** @type {any} */ input) => (calls.push(input), "21 degrees") };
+    const session = await target.LanguageModel.create({ samplingMode: "most-predictable", tools: [tool] });
+    const answer = await session.prompt("What is the weather?");
+    const broken = await target.LanguageModel.create({ tools: [{ ...tool, execute: () => Promise.reject(new Error("no network")) }] });
+    return { answer, calls, roles: asked[1].messages.map(({ role }) => role), told: asked[1].messages.at(-1), failed: await failure(broken.prompt("What is the weather?")) };
+  });
+  assert.equal(found.calls.length, 1);
+  assert.ok(["Paris", "Rome"].includes(found.calls[0].city));
+  assert.deepEqual(found.roles, ["user", "assistant", "tool"]);
+  assert.equal(found.told.content, "21 degrees");
+  assert.ok(found.answer.length > 0);
+  assert.match(found.failed.message, /no network/);
+});
+
+test("usage counts what the session begins with and what is appended; what can never fit is refused with its figures", async () => {
+  const found = await page.evaluate(async () => {
+    const { Model } = /** @type {any} */ (globalThis);
+    const session = await Model.create({ samplingMode: "slightly-creative", initialPrompts: [{ role: "system", content: "You are kind." }] });
+    const usages = [session.contextUsage];
+    await session.append("The bird is red.");
+    usages.push(session.contextUsage);
+    const full = await session.append("word ".repeat(6000)).catch((/** @type {any} */ e) => ({ name: e.name, requested: e.requested, quota: e.quota, dom: e instanceof DOMException }));
+    const asked = await session.prompt("word ".repeat(6000)).catch((/** @type {any} */ e) => ({ name: e.name, requested: e.requested, quota: e.quota, dom: e instanceof DOMException }));
+    return { usages, full, asked, window: session.contextWindow, later: session.contextUsage, mode: session.samplingMode, none: (await Model.create()).samplingMode };
+  });
+  assert.ok(found.usages[0] >= 3 && found.usages[1] > found.usages[0] + 3, `${found.usages}`);
+  assert.equal(found.later, found.usages[1]);
+  for (const error of [found.full, found.asked]) {
+    assert.deepEqual([error.name, error.dom, error.quota], ["QuotaExceededError", true, found.window], JSON.stringify(error));
+    assert.ok(error.requested > found.window);
+  }
+  assert.deepEqual([found.mode, found.none], ["slightly-creative", null]);
+});
+
+test("clones go apart, and a destroyed one ends what it was saying", async () => {
+  const found = await page.evaluate(async () => {
+    const { Model } = /** @type {any} */ (globalThis);
+    const session = await Model.create({ samplingMode: "most-predictable" });
+    await session.append("My name is Ann.");
+    const clone = await session.clone();
+    const before = [session.contextUsage, clone.contextUsage];
+    await clone.append("My dog is Rex.");
+    const apart = [session.contextUsage, clone.contextUsage];
+    const saying = failure(clone.prompt("Tell me a long story."));
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    clone.destroy();
+    return { before, apart, ended: (await saying).name, closed: (await failure(clone.clone())).name, then: await session.prompt("Who are you?") };
+  });
+  assert.equal(found.before[0], found.before[1]);
+  assert.ok(found.apart[1] > found.apart[0] && found.apart[0] === found.before[0]);
+  assert.deepEqual([found.ended, found.closed], ["AbortError", "InvalidStateError"]);
   assert.ok(found.then.length > 0);
 });
 

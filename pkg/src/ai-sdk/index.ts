@@ -8,6 +8,8 @@ import { badRequest, KingletError } from "../errors.js";
 import type { ToolCallPiece } from "../tool-pieces.js";
 import { toRequest } from "./request.js";
 
+export { embeddingModel, type KingletEmbeddingModel } from "./embedding.js";
+
 /** What has chat completions: an engine, a router. */
 export interface Chat {
   readonly chat: {

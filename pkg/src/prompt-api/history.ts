@@ -24,12 +24,17 @@ export class History {
   /** Of the last answer and all before it. */
   tokens = 0;
 
-  constructor(initial: readonly PromptMessage[], input: Prompt = []) {
-    this.messages = [...initial.map((message, i) => read(message, i === 0)), ...list(input).map((message) => read(message, false))];
+  constructor(initial: readonly PromptMessage[]) {
+    this.messages = initial.map((message, i) => {
+      if (message.role === "system" && i > 0) throw new TypeError("a system message comes first among the initialPrompts");
+      return read(message);
+    });
   }
 
-  append(input: Prompt): void {
-    this.messages.push(...list(input).map((message) => read(message, false)));
+  /** `tokens`: what it adds. */
+  append(input: Prompt, tokens: number): void {
+    this.messages.push(...messagesOf(input));
+    this.tokens += tokens;
   }
 
   clone(): History {
@@ -40,9 +45,9 @@ export class History {
   }
 
   /** A prompt and what comes of it, which `keep` makes part of the conversation. */
-  begin(input: Prompt) {
+  begin(input: Prompt, constraint?: string) {
     let kept = [...this.messages];
-    const added = list(input).map((message) => read(message, false));
+    const added = messagesOf(input, constraint);
     let tokens = this.tokens;
     return {
       messages: (): Message[] => [...kept, ...added],
@@ -67,12 +72,20 @@ export class History {
   }
 }
 
-function list(input: Prompt): PromptMessage[] {
-  return typeof input === "string" ? [{ role: "user", content: input }] : input;
+/** `constraint`: said at the end of the last one. */
+export function messagesOf(input: Prompt, constraint?: string): Message[] {
+  const list: PromptMessage[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
+  const messages = list.map((message, i) => {
+    if (message.role === "system") throw new DOMException("a system message goes with the initialPrompts", "NotSupportedError");
+    if (message.prefix && (message.role !== "assistant" || i < list.length - 1)) throw new DOMException("prefix goes with the last message, an assistant's", "SyntaxError");
+    return read(message);
+  });
+  const last = messages.at(-1);
+  if (constraint && last) last.content += `\n\n${constraint}`;
+  return messages;
 }
 
-function read({ role, content, prefix }: PromptMessage, first: boolean): Message {
-  if (role === "system" && !first) throw new TypeError("a system message comes first, among the initialPrompts");
+function read({ role, content, prefix }: PromptMessage): Message {
   if (!["system", "user", "assistant"].includes(role)) throw new TypeError(`there is no role ${String(role)}`);
   if (prefix) throw new DOMException("an answer cannot be begun for this model (prefix)", "NotSupportedError");
   if (typeof content === "string") return { role, content };

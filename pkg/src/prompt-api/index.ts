@@ -3,8 +3,8 @@
 
 import type { Chat } from "../ai-sdk/index.js";
 import { badRequest, KingletError } from "../errors.js";
-import { History, type Prompt, type PromptMessage } from "./history.js";
-import { check, domError, sampling, textOnly, until, type CoreOptions } from "./options.js";
+import { History, messagesOf, type Prompt, type PromptMessage } from "./history.js";
+import { check, constraintText, domError, quotaExceeded, responseFormat, sampling, textOnly, until, type CoreOptions } from "./options.js";
 import type { ToolCall } from "../openai.js";
 import { addPiece } from "../tool-pieces.js";
 import type { Chunk, Reply } from "./reply.js";
@@ -31,8 +31,9 @@ interface CreateOptions extends CoreOptions {
 }
 
 interface PromptOptions {
-  /** A JSON schema, or a regular expression. */
+  /** A JSON schema, or a regular expression that the whole answer matches. */
   responseConstraint?: object | RegExp;
+  /** The prompt does not tell the model of it. */
   omitResponseConstraintInput?: boolean;
   signal?: AbortSignal;
 }
@@ -101,11 +102,17 @@ function languageModelClass(source: PromptApiSource) {
       };
       const loaded = await until(load(tell), signal);
       tell(1);
-      return new LanguageModel(loaded, options, history);
+      const session = new LanguageModel(loaded, options, history);
+      history.tokens = await session.#count(history.messages);
+      return session;
     }
 
     get contextUsage(): number {
       return this.#history.tokens;
+    }
+
+    get samplingMode(): string | null {
+      return this.options.samplingMode ?? null;
     }
 
     /** Unknown models: Infinity. */
@@ -137,17 +144,25 @@ function languageModelClass(source: PromptApiSource) {
 
     async append(input: Prompt, { signal }: { signal?: AbortSignal } = {}): Promise<undefined> {
       this.#check(signal);
-      this.#history.append(input);
+      const needed = await this.#count(messagesOf(input));
+      if (needed > this.contextWindow) throw quotaExceeded(`these ${needed} tokens are more than the context has`, { promptTokens: needed, contextLength: this.contextWindow });
+      this.#check(signal);
+      this.#history.append(input, needed);
       return undefined;
     }
 
     /** Of the texts alone: a chat template adds some tokens to each message. */
-    async measureContextUsage(input: Prompt): Promise<number> {
-      this.#check();
+    async measureContextUsage(input: Prompt, options: PromptOptions = {}): Promise<number> {
+      this.#check(options.signal);
+      if (!("tokenize" in this.model)) throw new DOMException("this model does not count tokens", "NotSupportedError");
+      return this.#count(messagesOf(input, constraintOf(options)));
+    }
+
+    /** 0 where the model does not count, as a router. */
+    async #count(messages: { content: string }[]): Promise<number> {
       const { tokenize } = this.model as { tokenize?: (text: string) => Promise<number[]> };
-      if (!tokenize) throw new DOMException("this model does not count tokens", "NotSupportedError");
-      const texts = new History([], input).messages.map(({ content }) => content);
-      return (await tokenize.call(this.model, texts.join("\n"))).length;
+      if (!tokenize || messages.length === 0) return 0;
+      return (await tokenize.call(this.model, messages.map(({ content }) => content).join("\n"))).length;
     }
 
     async clone({ signal }: { signal?: AbortSignal } = {}): Promise<LanguageModel> {
@@ -166,7 +181,8 @@ function languageModelClass(source: PromptApiSource) {
     }
 
     /** One prompt of a session after the other. What fails leaves no trace in the conversation. */
-    async *#answer(input: Prompt, { signal: given, responseConstraint }: PromptOptions): AsyncGenerator<string, void, undefined> {
+    async *#answer(input: Prompt, options: PromptOptions): AsyncGenerator<string, void, undefined> {
+      const { signal: given, responseConstraint } = options;
       this.#check(given);
       const before = this.#turn;
       let next!: () => void;
@@ -174,7 +190,7 @@ function languageModelClass(source: PromptApiSource) {
       const signal = given ? AbortSignal.any([given, this.#ended.signal]) : this.#ended.signal;
       try {
         await before;
-        const turn = this.#history.begin(input);
+        const turn = this.#history.begin(input, constraintOf(options));
         for (let round = 0; round < MOST_ROUNDS; round++) {
           const reply = yield* this.#round(turn, responseConstraint, signal);
           turn.say(reply.text, reply.calls, reply.tokens);
@@ -193,7 +209,7 @@ function languageModelClass(source: PromptApiSource) {
       const { tools } = this.options;
       const request = {
         ...sampling(this.options),
-        ...(constraint && { response_format: constraint instanceof RegExp ? { type: "regex", regex: constraint.source } : { type: "json_schema", json_schema: { name: "answer", schema: constraint } } }),
+        ...(constraint && { response_format: responseFormat(constraint) }),
         ...(tools?.length && { tools: tools.map(({ name, description, inputSchema }) => ({ type: "function", function: { name, description, parameters: inputSchema } })) }),
         stream: true,
         stream_options: { include_usage: true },
@@ -225,4 +241,8 @@ function languageModelClass(source: PromptApiSource) {
       return String(await tool.execute(JSON.parse(call.function.arguments || "{}")));
     }
   };
+}
+
+function constraintOf({ responseConstraint, omitResponseConstraintInput }: PromptOptions): string | undefined {
+  return responseConstraint && !omitResponseConstraintInput ? constraintText(responseConstraint) : undefined;
 }

@@ -1,0 +1,32 @@
+// An engine's embeddings as an embedding model of the AI SDK.
+
+import type { EmbeddingModelV3, EmbeddingModelV4, EmbeddingModelV4CallOptions } from "@ai-sdk/provider";
+import { MOST_TEXTS } from "../embeddings.js";
+import { badRequest, KingletError } from "../errors.js";
+import type { Engine } from "../types.js";
+
+export type KingletEmbeddingModel = EmbeddingModelV4 & {
+  /** For ai 6. */
+  asV3(): EmbeddingModelV3;
+};
+
+export function embeddingModel(engine: Pick<Engine, "embeddings"> & Partial<Pick<Engine, "info">>, { modelId }: { modelId?: string } = {}): KingletEmbeddingModel {
+  if (typeof engine?.embeddings?.create !== "function") throw badRequest("engine", "must be an engine: it has no embeddings.create");
+  const v4: KingletEmbeddingModel = {
+    specificationVersion: "v4",
+    provider: "kinglet",
+    modelId: modelId ?? engine.info?.name ?? engine.info?.architecture ?? "kinglet",
+    maxEmbeddingsPerCall: MOST_TEXTS,
+    supportsParallelCalls: false,
+    async doEmbed({ values, dimensions, abortSignal: signal }: EmbeddingModelV4CallOptions) {
+      try {
+        const { data, usage } = await engine.embeddings.create({ input: values, ...(dimensions !== undefined && { dimensions }) }, { signal });
+        return { embeddings: data.map(({ embedding }) => embedding as number[]), usage: { tokens: usage.prompt_tokens }, warnings: [] };
+      } catch (e) {
+        throw e instanceof KingletError && e.code === "ABORTED" && signal?.aborted ? signal.reason : e;
+      }
+    },
+    asV3: () => ({ ...v4, specificationVersion: "v3" }) as unknown as EmbeddingModelV3,
+  };
+  return v4;
+}
