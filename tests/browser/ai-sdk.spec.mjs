@@ -135,8 +135,8 @@ for (const version of [6, 7]) {
       const ran = /** @type {any[]} */ ([]);
       const weather = ai.tool({ description: "The weather in a city", inputSchema: z.object({ city: z.enum(["Paris", "Rome"]) }), execute: async (input) => (ran.push(input), { degrees: 21 }) });
       // So small a model has to be made to call.
-      const prepareStep = ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? { type: "tool", toolName: "weather" } : "none" });
-      const call = { model, prompt: "What is the weather?", tools: { weather }, prepareStep, stopWhen: ai.stepCountIs(3), temperature: 0, maxOutputTokens: 60 };
+      const prepareStep = ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? { type: "tool", toolName: "weather" } : "auto" });
+      const call = { model, prompt: "What is the weather?", tools: { weather }, prepareStep, stopWhen: ai.stepCountIs(3), temperature: 0, maxOutputTokens: 200 };
       const { steps, text, toolResults, totalUsage, response } = await ai.generateText(call);
       const streaming = ai.streamText(call);
       const types = [];
