@@ -48,6 +48,8 @@ const REFUSED: Record<string, (value: unknown) => boolean> = {
   best_of: (v) => v === 1,
   echo: (v) => v === false,
   functions: (v) => Array.isArray(v) && v.length === 0,
+  function_call: (v) => v === "none" || v === "auto",
+  web_search_options: () => false,
   modalities: (v) => Array.isArray(v) && v.every((m) => m === "text"),
 };
 
@@ -59,7 +61,7 @@ const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh"];
 /** Handled below, or OpenAI's bookkeeping that means nothing on a device. */
 const KNOWN = new Set([
   ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "n", "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs", "adapters",
-  "max_completion_tokens", "model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
+  "max_completion_tokens", "model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls",
   "tools", "tool_choice", "response_format", "prediction",
 ]);
 

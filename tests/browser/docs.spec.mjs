@@ -6,6 +6,7 @@ import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, launchWithExtension } from "./lib/browser.mjs";
 import { scriptOf, randomOf } from "./lib/fault-scripts.mjs";
+import { bundleLangchain } from "./lib/langchain.mjs";
 import { CALIBRATION } from "./lib/router.mjs";
 import { PACKAGE } from "./lib/package.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
@@ -18,12 +19,16 @@ let site;
 const { exports } = JSON.parse(readFileSync(join(PACKAGE, "package.json"), "utf8"));
 const modules = Object.entries(exports).filter(([name, entry]) => typeof entry === "object" && !name.includes("*"));
 const IMPORTS = Object.fromEntries(modules.map(([name, entry]) => [name.replace(/^\./, "kinglet"), entry.default.replace(/^\./, "/pkg")]));
-const PAGE = `<!doctype html><meta charset=utf-8><script type="importmap">${JSON.stringify({ imports: IMPORTS })}</script>`;
+/** What kinglet/langchain wants of the app. */
+const langchain = await bundleLangchain();
+const PAGE = `<!doctype html><meta charset=utf-8><script type="importmap">${JSON.stringify({ imports: { ...IMPORTS, ...langchain.imports } })}</script>`;
 
 before(async () => {
   browser = await launch();
   site = await serve({ "/pkg/": PACKAGE }, (request, response) => {
     if (request.url === "/") return response.setHeader("Content-Type", "text/html").end(PAGE), true;
+    const module = langchain.files.get(request.url ?? "");
+    if (module !== undefined) return response.setHeader("Content-Type", "text/javascript").end(module), true;
     if (request.url === "/calibration.json") return response.setHeader("Content-Type", "application/json").end(JSON.stringify(CALIBRATION)), true;
   });
 });

@@ -1,9 +1,13 @@
 // What requests of the packed package may ask for beyond one plain text, in real Chromium: infilling, thoughts, several choices.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { withMetadata } from "./lib/gguf.mjs";
 import { file } from "./lib/hub.mjs";
 import { openPackage, STORIES } from "./lib/package.mjs";
+import { ROOT } from "./lib/server.mjs";
 
 /** stories260K, some of whose tokens are made those of infilling. */
 const CODER = withMetadata(STORIES, { "tokenizer.ggml.fim_pre_token_id": 500, "tokenizer.ggml.fim_suf_token_id": 501, "tokenizer.ggml.fim_mid_token_id": 502 });
@@ -159,4 +163,38 @@ describe("several choices", () => {
       assert.equal(next, 1);
     }
   });
+
+test("each of OpenAI's parameters is in docs/requests.md, and what it says of it is so", async () => {
+  const types = readFileSync(fileURLToPath(new URL("./resources/chat/completions/completions.d.ts", import.meta.resolve("openai"))), "utf8");
+  const [body] = /** @type {RegExpExecArray} */ (/export interface ChatCompletionCreateParamsBase \{.*?^\}/ms.exec(types));
+  const names = [...body.matchAll(/^    (\w+)\??:/gm)].map(([, name]) => name);
+  assert.ok(names.length > 30, `${names}`);
+  const page = readFileSync(join(ROOT, "pkg/docs/requests.md"), "utf8");
+  const quoted = (/** @type {string} */ text) => [...text.matchAll(/`(\w+)`/g)].map(([, name]) => name);
+  const fate = (/** @type {string} */ text) => (text.startsWith("`BAD_REQUEST`") ? "refused" : "taken");
+  const rows = new Map([...page.matchAll(/^\| (`\w+`.*?) \| (.*) \|$/gm)].flatMap(([, cell, text]) => quoted(cell).map((name) => [name, fate(text)])));
+  for (const name of quoted(/of OpenAI's chat completions (.*?)\. /.exec(page)?.[1] ?? "")) rows.set(name, "reported");
+  assert.deepEqual(names.filter((name) => !rows.has(name)), []);
+  const sample = {
+    messages: [{ role: "user", content: "Hi" }], model: "x", n: 1, max_tokens: 2, max_completion_tokens: 2, temperature: 0, top_p: 0.9, seed: 1, stop: "x", presence_penalty: 0.1, frequency_penalty: 0.1,
+    logit_bias: {}, logprobs: true, top_logprobs: 1, response_format: { type: "text" }, tools: [], tool_choice: "auto", parallel_tool_calls: true, reasoning_effort: "low", stream: false, stream_options: {},
+    user: "me", safety_identifier: "me", metadata: { a: "b" }, store: true, service_tier: "flex", prompt_cache_key: "x", prompt_cache_options: { mode: "explicit" }, prompt_cache_retention: "24h",
+    prediction: { type: "content", content: "x" }, verbosity: "low", moderation: { model: "x" }, audio: { voice: "ash", format: "wav" }, modalities: ["audio"], web_search_options: {},
+    functions: [{ name: "a" }], function_call: { name: "a" },
+  };
+  const fates = await it.page.evaluate(async (sample) => {
+    const events = /** @type {any[]} */ ([]);
+    const engine = await createEngine({ contextLength: 256, onEvent: (event) => events.push(event) });
+    const fates = [];
+    for (const [name, value] of Object.entries(sample)) {
+      events.length = 0;
+      const more = name === "top_logprobs" ? { logprobs: true } : {};
+      const error = await failure(engine.chat.completions.create(/** @type {any} */ ({ messages: sample.messages, max_tokens: 1, ...more, [name]: value })));
+      const reported = events.some(({ type, option }) => type === "option-ignored" && option === name);
+      fates.push([name, error.code === "BAD_REQUEST" && error.details.option === name ? "refused" : error.code !== "nothing failed" ? error.message : reported ? "reported" : "taken"]);
+    }
+    return fates;
+  }, sample);
+  assert.equal(fates.length, names.length);
+  for (const [name, fate] of fates) assert.equal(fate, rows.get(name), name);
 });
