@@ -229,7 +229,7 @@ test("the engine's face: whole, streamed, and never a mixture", async () => {
     const started = performance.now();
     const kept = await nobody.chat.completions.create(unsure());
     const nowhere = await router(url, { local: undefined, cloud: undefined });
-    return { whole, chunks, kept, ms: performance.now() - started, failed: await failure(nowhere.chat.completions.create(question("Hello"))) };
+    return { whole, chunks, kept, ms: performance.now() - started, failed: await failure(nowhere.chat.completions.create(question("Hello"))), many: await failure(made.chat.completions.create(question("Hello", { n: 2 }))) };
   }, url);
   const { whole, chunks, kept } = found;
   assert.match(whole.choices[0].message.content, /^I am Kinglet/);
@@ -245,6 +245,7 @@ test("the engine's face: whole, streamed, and never a mixture", async () => {
   assert.ok(found.ms < 5000, "nobody was waited for");
   assert.equal(found.failed.code, "NO_ANSWER");
   assert.match(found.failed.message, /no local model.*no cloud is configured/);
+  assert.deepEqual([found.many.code, found.many.message], ["BAD_REQUEST", "n must be 1: a router gives one answer"]);
 });
 
 test("with hold nothing is shown before it is decided, and nothing is retracted", async () => {

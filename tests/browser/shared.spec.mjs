@@ -100,6 +100,38 @@ for (const [how, options] of Object.entries({ greedy: { temperature: 0, max_toke
   });
 }
 
+test("several answers go on in the next tab, each where it was", async () => {
+  const [first, second] = [await tab("choices"), await tab("choices")];
+  const request = { messages: [{ role: "user", content: "Tell me a story." }], temperature: 1, seed: 3, n: 3, ignore_eos: true, max_tokens: 80 };
+  const answering = second.evaluate(async (request) => {
+    const { shared } = /** @type {any} */ (globalThis);
+    const said = ["", "", ""];
+    const ends = /** @type {number[]} */ ([]);
+    let openings = 0;
+    for await (const { choices: [choice] } of await shared.chat.completions.create({ ...request, stream: true })) {
+      said[choice.index] += choice.delta.content ?? "";
+      openings += choice.delta.role ? 1 : 0;
+      if (choice.finish_reason) ends.push(choice.index);
+      if (choice.index === 1 && said[1].length > 40) Object.assign(globalThis, { halfway: true });
+    }
+    return { said, ends, openings };
+  }, request);
+  await second.waitForFunction(() => /** @type {any} */ (globalThis).halfway);
+  await first.close();
+  const { said, ends, openings } = await answering;
+  const undisturbed = await second.evaluate(async (request) => {
+    const { shared, problem } = /** @type {any} */ (globalThis);
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 200);
+    await problem(shared.chat.completions.create({ ...request, n: 100 }, { signal: controller.signal }));
+    return (await shared.chat.completions.create(request)).choices.map(({ message }) => message.content);
+  }, request);
+  assert.deepEqual(said, undisturbed);
+  assert.deepEqual(ends, [0, 1, 2], "each ends once");
+  assert.equal(openings, 3);
+  await second.close();
+});
+
 test("an abort in one tab ends its answer alone; disposing hands the engine on", async () => {
   const [first, second] = [await tab("abort"), await tab("abort")];
   const aborted = await second.evaluate(async () => {

@@ -10,11 +10,11 @@ import { ChatGenerationChunk, type ChatResult } from "@langchain/core/outputs";
 import type { Runnable } from "@langchain/core/runnables";
 import { convertToOpenAITool } from "@langchain/core/utils/function_calling";
 import { toJsonSchema } from "@langchain/core/utils/json_schema";
-import type { Chat } from "../ai-sdk/index.js";
+import type { Chat, Chunk } from "../ai-sdk/index.js";
 import { badRequest, KingletError } from "../errors.js";
 import type { ResponseFormat } from "../openai.js";
 import type { Engine } from "../types.js";
-import { chunkOf, toMessage, type Chunk } from "./messages.js";
+import { chunkOf, toMessage } from "./messages.js";
 
 export interface ChatKingletParams extends BaseChatModelParams {
   /** An engine or a router. */

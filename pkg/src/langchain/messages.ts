@@ -1,18 +1,8 @@
 // LangChain's messages as OpenAI's, and OpenAI's chunks as LangChain's.
 
 import { AIMessageChunk, type AIMessage, type BaseMessage, type ChatMessage, type ToolMessage } from "@langchain/core/messages";
+import type { Chunk } from "../ai-sdk/index.js";
 import { badRequest } from "../errors.js";
-import type { ToolCallPiece } from "../tool-pieces.js";
-
-/** What is read of a chunk, an engine's or a router's. */
-export interface Chunk {
-  id: string;
-  model: string;
-  choices: { delta: { content?: string | null; reasoning_content?: string; tool_calls?: ToolCallPiece[] }; finish_reason: string | null }[];
-  usage?: { prompt_tokens: number; completion_tokens: number; total_tokens: number; prompt_tokens_details?: { cached_tokens: number } } | null;
-  signals?: Record<string, number>;
-  router?: Record<string, unknown>;
-}
 
 const ROLES: Record<string, string> = { human: "user", ai: "assistant", system: "system", developer: "developer", tool: "tool" };
 
