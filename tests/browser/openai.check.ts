@@ -25,3 +25,9 @@ declare const asked: Pick<
 declare const tools: OpenAI.ChatCompletionFunctionTool[];
 declare const choice: "none" | "auto" | "required" | OpenAI.ChatCompletionNamedToolChoice;
 is<Kinglet.ChatRequest>({ ...asked, tools, tool_choice: choice, messages: [...messages] });
+
+// Several answers to one request.
+is<Kinglet.ChatRequest>({ ...({} as Pick<OpenAI.ChatCompletionCreateParamsNonStreaming, "n">), messages: [...messages] });
+is<OpenAI.ChatCompletion.Choice[]>((await engine.chat.completions.create({ n: 3, messages: [...messages] })).choices);
+is<OpenAI.CompletionChoice[]>((await engine.completions.create({ n: 3, prompt: "Once" })).choices);
+for await (const { choices } of await engine.chat.completions.create({ n: 3, messages: [...messages], stream: true })) is<OpenAI.ChatCompletionChunk.Choice[]>(choices);

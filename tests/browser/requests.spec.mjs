@@ -164,6 +164,36 @@ describe("several choices", () => {
     }
   });
 
+  test("come next to each other, and each calls with ids of its own; a crash in a later one loses nothing", async () => {
+    const { order, called, crash } = await it.page.evaluate(async (request) => {
+      const spied = spy();
+      const engine = await createEngine({ backend: "cpu", contextLength: 1024, worker: spied.start });
+      const order = /** @type {string[]} */ ([]);
+      const ask = async (/** @type {string} */ name, /** @type {number} */ n) => {
+        for await (const { choices: [choice] } of await engine.chat.completions.create({ ...request, n, stream: true })) if (choice.finish_reason) order.push(name);
+      };
+      await Promise.all([ask("a", 3), ask("b", 2), ask("c", 1)]);
+      const tools = [{ type: /** @type {const} */ ("function"), function: { name: "look", parameters: { type: "object", properties: { at: { enum: ["bird", "tree"] } }, required: ["at"], additionalProperties: false } } }];
+      const called = (await engine.chat.completions.create({ ...request, tools, tool_choice: "required", parallel_tool_calls: false, n: 2, max_tokens: 200 })).choices;
+      const crash = await failure((async () => {
+        let told = false;
+        for await (const { choices: [{ index }] } of await engine.chat.completions.create({ ...request, max_tokens: 60, n: 4, ignore_eos: true, stream: true })) {
+          if (index === 1 && !told) spied.worker.postMessage({ type: "trap" });
+          told ||= index === 1;
+        }
+      })());
+      return { order, called, crash };
+    }, request);
+    assert.deepEqual(order, ["a", "a", "a", "b", "b", "c"]);
+    const calls = called.map(({ message, finish_reason }) => [finish_reason, message.tool_calls?.[0].function.name]);
+    assert.deepEqual(calls, [["tool_calls", "look"], ["tool_calls", "look"]]);
+    assert.notEqual(called[0].message.tool_calls?.[0].id, called[1].message.tool_calls?.[0].id);
+    assert.equal(crash.code, "ENGINE_CRASHED");
+    assert.ok(crash.details.choices[0].length > 60, JSON.stringify(crash));
+    assert.equal(crash.details.choices[1], crash.text);
+  });
+});
+
 test("each of OpenAI's parameters is in docs/requests.md, and what it says of it is so", async () => {
   const types = readFileSync(fileURLToPath(new URL("./resources/chat/completions/completions.d.ts", import.meta.resolve("openai"))), "utf8");
   const [body] = /** @type {RegExpExecArray} */ (/export interface ChatCompletionCreateParamsBase \{.*?^\}/ms.exec(types));

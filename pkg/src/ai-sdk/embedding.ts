@@ -5,11 +5,13 @@ import { MOST_TEXTS } from "../embeddings.js";
 import { badRequest, KingletError } from "../errors.js";
 import type { Engine } from "../types.js";
 
+/** Version 4 of the interface, for ai 7. */
 export type KingletEmbeddingModel = EmbeddingModelV4 & {
   /** For ai 6. */
   asV3(): EmbeddingModelV3;
 };
 
+/** Vectors of length one; `dimensions` cannot be chosen. */
 export function embeddingModel(engine: Pick<Engine, "embeddings"> & Partial<Pick<Engine, "info">>, { modelId }: { modelId?: string } = {}): KingletEmbeddingModel {
   if (typeof engine?.embeddings?.create !== "function") throw badRequest("engine", "must be an engine: it has no embeddings.create");
   const v4: KingletEmbeddingModel = {

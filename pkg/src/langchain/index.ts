@@ -16,6 +16,7 @@ import type { ResponseFormat } from "../openai.js";
 import type { Engine } from "../types.js";
 import { chunkOf, toMessage } from "./messages.js";
 
+/** Of the constructor. */
 export interface ChatKingletParams extends BaseChatModelParams {
   /** An engine or a router. */
   model: Chat;
@@ -23,6 +24,7 @@ export interface ChatKingletParams extends BaseChatModelParams {
   defaults?: Record<string, unknown>;
 }
 
+/** Of one call. */
 export interface ChatKingletCallOptions extends BaseChatModelCallOptions {
   tools?: BindToolsInput[];
   response_format?: ResponseFormat;
@@ -30,10 +32,12 @@ export interface ChatKingletCallOptions extends BaseChatModelCallOptions {
   request?: Record<string, unknown>;
 }
 
-type Values = Record<string, any>;
+/** Of an object by its keys. */
+export type Values = Record<string, any>;
 /** A schema of zod's or another library's, or a JSON schema. */
-type Schema<T extends Values> = Parameters<typeof createContentParser<T>>[0];
+export type Schema<T extends Values> = Parameters<typeof createContentParser<T>>[0];
 
+/** An engine or a router as a chat model: `new ChatKinglet({ model: engine, defaults: { temperature: 0 } })`. */
 export class ChatKinglet extends BaseChatModel<ChatKingletCallOptions> {
   readonly #model: Chat;
   readonly #defaults: Record<string, unknown>;
@@ -116,6 +120,7 @@ function choiceOf(choice: NonNullable<BaseChatModelCallOptions["tool_choice"]>):
   return { type: "function", function: { name: choice } };
 }
 
+/** Of an engine: `new KingletEmbeddings({ engine })`. Vectors have length one. */
 export class KingletEmbeddings extends Embeddings {
   readonly #engine: Pick<Engine, "embeddings">;
 
