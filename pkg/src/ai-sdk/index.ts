@@ -6,6 +6,7 @@ import type {
 } from "@ai-sdk/provider";
 import { badRequest, KingletError } from "../errors.js";
 import type { ToolCallPiece } from "../tool-pieces.js";
+import type { Chunk } from "./chunk.js";
 import { toRequest } from "./request.js";
 
 export { embeddingModel, type KingletEmbeddingModel } from "./embedding.js";
@@ -34,17 +35,6 @@ export type KingletLanguageModel = LanguageModelV4 & {
   /** For ai 6. */
   asV3(): LanguageModelV3;
 };
-
-/** What is read of a chunk, an engine's or a router's. */
-export interface Chunk {
-  id: string;
-  created: number;
-  model: string;
-  choices: { delta: { content?: string | null; reasoning_content?: string; tool_calls?: ToolCallPiece[] }; finish_reason: string | null }[];
-  usage?: { prompt_tokens: number; completion_tokens: number; total_tokens: number; prompt_tokens_details?: { cached_tokens: number } } | null;
-  signals?: Record<string, number>;
-  router?: Record<string, unknown>;
-}
 
 type Part = LanguageModelV4StreamPart;
 

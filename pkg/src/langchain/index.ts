@@ -10,7 +10,8 @@ import { ChatGenerationChunk, type ChatResult } from "@langchain/core/outputs";
 import type { Runnable } from "@langchain/core/runnables";
 import { convertToOpenAITool } from "@langchain/core/utils/function_calling";
 import { toJsonSchema } from "@langchain/core/utils/json_schema";
-import type { Chat, Chunk } from "../ai-sdk/index.js";
+import type { Chunk } from "../ai-sdk/chunk.js";
+import type { Chat } from "../ai-sdk/index.js";
 import { badRequest, KingletError } from "../errors.js";
 import type { ResponseFormat } from "../openai.js";
 import type { Engine } from "../types.js";
@@ -53,6 +54,7 @@ export class ChatKinglet extends BaseChatModel<ChatKingletCallOptions> {
     return "ChatKinglet";
   }
 
+  /** @internal */
   override _llmType(): string {
     return "kinglet";
   }
@@ -75,6 +77,7 @@ export class ChatKinglet extends BaseChatModel<ChatKingletCallOptions> {
     return assembleStructuredOutputPipeline<T>(said, createContentParser<T>(schema), config.includeRaw) as Runnable<BaseLanguageModelInput, any>;
   }
 
+  /** @internal */
   override async _generate(messages: BaseMessage[], options: this["ParsedCallOptions"]): Promise<ChatResult> {
     let whole: ChatGenerationChunk | undefined;
     for await (const chunk of this._streamResponseChunks(messages, options)) whole = whole ? whole.concat(chunk) : chunk;
@@ -82,6 +85,7 @@ export class ChatKinglet extends BaseChatModel<ChatKingletCallOptions> {
     return { generations: [{ text, message, generationInfo: whole?.generationInfo }] };
   }
 
+  /** @internal */
   override async *_streamResponseChunks(messages: BaseMessage[], options: this["ParsedCallOptions"], runManager?: CallbackManagerForLLMRun): AsyncGenerator<ChatGenerationChunk> {
     const { signal } = options;
     try {

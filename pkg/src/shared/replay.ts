@@ -64,7 +64,7 @@ export class Replay {
     }
     if (this.#fresh) return piece;
     const news = Object.values(rest).some((text) => text !== "");
-    if (!news && !ending) return undefined;
+    if (!news && !ending && !opening) return undefined;
     const changed = "delta" in choice ? { ...choice, delta: { ...choice.delta, ...rest } } : { ...choice, ...rest };
     return { ...piece, choices: [changed] } as ChatCompletionChunk & CompletionChunk & P;
   }
