@@ -188,7 +188,7 @@ test("takes the address of a model, from another server too", needsData, async (
   await second.ready();
   await second.page.locator("#open-models").click();
   await second.page.getByLabel("Address of a GGUF file").fill(address);
-  await second.page.getByRole("button", { name: "Load" }).click();
+  await second.page.getByRole("button", { name: "Load", exact: true }).click();
   await second.page.waitForFunction(() => document.getElementById("where-text")?.textContent?.includes("F32"));
   assert.equal(new URL(second.page.url()).searchParams.get("model"), address);
 });

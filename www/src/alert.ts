@@ -9,10 +9,9 @@ export interface Advice {
 
 const box = find("alert");
 
-export function showError(message: string, advice?: Advice): void {
-  const close = button("Close", hideError);
-  const act = advice && button(advice.label, () => (hideError(), advice.act()));
-  box.replaceChildren(make("p", {}, message), ...(act ? [act, close] : [close]));
+export function showError(message: string, ...advice: Advice[]): void {
+  const acts = advice.map(({ label, act }) => button(label, () => (hideError(), act())));
+  box.replaceChildren(make("p", {}, message), ...acts, button("Close", hideError));
 }
 
 export function hideError(): void {

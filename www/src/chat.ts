@@ -1,27 +1,38 @@
-// One conversation with the model: its messages, and the answer that is on its way.
+// A conversation with a model: asks, keeps what was said, shows it. Knows no page but the log that it is given.
 
-import type { ChatMessage, Engine, FinishReason, SamplingOptions } from "kinglet";
-import { codeOf } from "./models.js";
+import type { KingletError } from "kinglet";
+import { answer, type Question, type Result } from "./answer.js";
+import { newConversation, toRequest, type Conversation, type Message } from "./conversation.js";
+import type { History } from "./history.js";
+import type { AnswerView, Log } from "./log.js";
 
-export interface Listener {
-  onText(text: string): void;
-  /** Tokens so far, and milliseconds since the first. */
+export interface ChatHost extends Pick<Question, "engine" | "options"> {
+  /** Where it is switched on. */
+  router(): Question["router"];
+  /** The person wants to see how sure the model is of each token. */
+  shading(): boolean;
+  /** What stands below an answer, and who gave it. */
+  describe(result: Result, text: string): { note: string; by?: string };
+  onBusy(busy: boolean): void;
   onPace(tokens: number, ms: number): void;
+  onResult(result: Result): void;
+  /** The question is given back where nothing came of it. */
+  onError(error: unknown, question: string | undefined): void;
 }
 
-export interface Ending {
-  reason: FinishReason | "stopped";
-}
+const GO_ON = "Please go on.";
 
 export class Chat {
-  #messages: ChatMessage[] = [];
+  #conversation = newConversation();
   #abort: AbortController | undefined;
   #streaming = false;
-  readonly #sampling: () => SamplingOptions;
+  #running: Promise<void> = Promise.resolve();
+  #late: Message[] = [];
 
-  /** `sampling` is asked once a question is on its way to the model. */
-  constructor(sampling: () => SamplingOptions) {
-    this.#sampling = sampling;
+  constructor(private readonly log: Log, private readonly history: History, private readonly host: ChatHost) {}
+
+  get conversation(): Conversation {
+    return this.#conversation;
   }
 
   get busy(): boolean {
@@ -38,56 +49,158 @@ export class Chat {
     if (this.#streaming) this.stop();
   }
 
-  /** What was said so far is not sent any more. */
-  forget(): void {
-    this.#messages = [];
+  /** Another conversation, or a new one. The one before is kept. */
+  open(conversation: Conversation = newConversation()): void {
+    this.stop();
+    this.#conversation = conversation;
+    this.redraw();
+    this.history.keep(conversation);
   }
 
-  /** Asks once `engine` is there. What fails before the first piece of text leaves the conversation as it was. */
-  async ask(question: string, engine: () => Promise<Engine>, listener: Listener): Promise<Ending> {
-    const abort = new AbortController();
-    this.#abort = abort;
-    let before = this.#messages;
-    let text = "";
-    let reason: Ending["reason"] = "stop";
+  redraw(): void {
+    const { messages, start = 0, startText = "" } = this.#conversation;
+    this.log.show(messages, start, startText, this.host.shading());
+  }
+
+  /** What was said so far stays to be read, but is not sent any more. */
+  startAfresh(text: string): void {
+    const { messages } = this.#conversation;
+    if (messages.length === 0) return;
+    // A question that waits already is the new model's.
+    const start = this.busy ? messages.length - 2 : messages.length;
+    if (start <= 0) return;
+    Object.assign(this.#conversation, { start, startText: text });
+    if (this.busy) this.log.addBreak(text, 2);
+    else this.redraw();
+    this.#changed();
+  }
+
+  async ask(text: string): Promise<void> {
+    if (this.busy) return;
+    const { messages } = this.#conversation;
+    messages.push({ from: "user", text });
+    this.log.addQuestion(text, messages.length - 1);
+    await this.#answer(text);
+  }
+
+  /** The question in this place becomes another one; what came after it goes. */
+  async edit(index: number, text: string): Promise<void> {
+    this.stop();
+    await this.#running;
+    this.#cut(index);
+    await this.ask(text);
+  }
+
+  /** The answer in this place is given anew; what came after it goes. */
+  async retry(index: number): Promise<void> {
+    if (this.busy) return;
+    this.#cut(index);
+    await this.#answer(undefined);
+  }
+
+  /** A server's answer to a question that had waited for the network: at the end of whatever conversation is open. */
+  addLate(question: string, text: string, by: string): void {
+    this.#late.push({ from: "user", text: question }, { from: "assistant", text, source: "cloud", by, note: "to an earlier question" });
+    if (!this.busy) this.#takeLate();
+  }
+
+  #takeLate(): void {
+    if (this.#late.length === 0) return;
+    this.#conversation.messages.push(...this.#late.splice(0));
+    this.redraw();
+    this.#changed();
+  }
+
+  resume(): Promise<void> {
+    return this.ask(GO_ON);
+  }
+
+  #cut(index: number): void {
+    const { messages, start = 0 } = this.#conversation;
+    messages.splice(index);
+    if (start > index) delete this.#conversation.start;
+    this.redraw();
+  }
+
+  /** To the last question, of which `asked` is the text where it is new. */
+  #answer(asked: string | undefined): Promise<void> {
+    return (this.#running = this.#run(asked));
+  }
+
+  async #run(asked: string | undefined): Promise<void> {
+    const abort = (this.#abort = new AbortController());
+    const conversation = this.#conversation;
+    const { messages } = conversation;
+    const shading = this.host.shading();
+    // Marked as cut until it is whole, so that a page that goes away leaves it so.
+    const message: Message = { from: "assistant", text: "", source: "local", cut: true };
+    messages.push(message);
+    const view = this.log.addAnswer(messages.length - 1, shading);
+    view.begin();
+    this.host.onBusy(true);
+    this.#changed();
     try {
-      const loaded = await Promise.race([engine(), rejectWhenAborted(abort.signal)]);
-      this.#streaming = true;
-      before = this.#messages;
-      let first = 0;
-      let tokens = 0;
-      for await (const chunk of this.#stream(loaded, [...before, { role: "user", content: question }], abort.signal)) {
-        if (chunk.tokens > 0) first ||= performance.now();
-        tokens += chunk.tokens;
-        text += chunk.text;
-        reason = chunk.reason ?? reason;
-        listener.onText(chunk.text);
-        listener.onPace(tokens, performance.now() - first);
-      }
+      const { engine, options } = this.host;
+      const upTo = messages.length - 1;
+      const question: Question = {
+        get messages() {
+          return toRequest(messages.slice(conversation.start ?? 0, upTo));
+        },
+        engine: () => engine.call(this.host), options: () => options.call(this.host), router: this.host.router(), confidence: shading, signal: abort.signal,
+      };
+      const result = await answer(question, {
+        begin: () => (this.#streaming = true),
+        text: (text, tokens) => this.#grow(conversation, message, view, text, tokens ? [...tokens] : undefined),
+        source: (source) => ((message.source = source), view.source(source)),
+        pace: (tokens, ms) => this.host.onPace(tokens, ms),
+        status: (text) => view.status(text),
+      });
+      delete message.cut;
+      Object.assign(message, this.host.describe(result, message.text), result.tokens ? { tokens: result.tokens } : {});
+      view.end(message);
+      this.#over(abort);
+      this.host.onResult(result);
     } catch (error) {
-      if (codeOf(error) !== "ABORTED" && !abort.signal.aborted) throw error;
-      reason = "stopped";
-    } finally {
-      this.#abort = undefined;
-      this.#streaming = false;
-      if (text && this.#messages === before) {
-        this.#messages = [...before, { role: "user", content: question }, { role: "assistant", content: text }];
-      }
+      this.#over(abort);
+      this.#failed(error, abort.signal.aborted, conversation, message, view, asked);
     }
-    return { reason };
+    if (conversation === this.#conversation) this.#changed();
+    else void this.history.update(conversation);
+    if (this.busy) return;
+    this.host.onBusy(false);
+    this.#takeLate();
   }
 
-  /**
-   * A template that fails is an error to be shown: the model would answer the same words without its form, but badly. A
-   * file without one gets a form from the engine.
-   */
-  async *#stream(engine: Engine, messages: ChatMessage[], signal: AbortSignal): AsyncGenerator<{ text: string; tokens: number; reason: FinishReason | null }> {
-    for await (const { choices: [choice] } of await engine.chat.completions.create({ messages, ...this.#sampling(), stream: true }, { signal })) {
-      if (choice) yield { text: choice.delta.content ?? "", tokens: choice.token_ids.length, reason: choice.finish_reason };
-    }
+  #grow(conversation: Conversation, message: Message, view: AnswerView, text: string, tokens: Message["tokens"]): void {
+    message.text = text;
+    if (tokens) message.tokens = tokens;
+    else delete message.tokens;
+    view.update(text, tokens);
+    if (conversation === this.#conversation) this.#changed();
   }
-}
 
-function rejectWhenAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
+  #over(abort: AbortController): void {
+    if (this.#abort !== abort) return;
+    this.#abort = undefined;
+    this.#streaming = false;
+  }
+
+  #failed(error: unknown, stopped: boolean, conversation: Conversation, message: Message, view: AnswerView, asked: string | undefined): void {
+    const quiet = stopped || (error as Partial<KingletError> | null)?.code === "ABORTED";
+    if (message.text || quiet) {
+      message.note = quiet ? "stopped" : "cut off";
+      view.end(message);
+    } else {
+      // As if nothing had been asked.
+      const gone = asked === undefined ? 1 : 2;
+      conversation.messages.splice(conversation.messages.indexOf(message) + 1 - gone, gone);
+      if (conversation === this.#conversation) this.log.removeTurns(gone);
+    }
+    if (!quiet) this.host.onError(error, message.text ? undefined : asked);
+  }
+
+  #changed(): void {
+    this.#conversation.changed = Date.now();
+    this.history.keep(this.#conversation);
+  }
 }

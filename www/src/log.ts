@@ -1,82 +1,184 @@
-// The conversation as one sees it.
+// The conversation as one sees it. What an element with data-from contains is the message's text and nothing else.
 
-import { find, make } from "./dom.js";
+import type { Message, Token } from "./conversation.js";
+import { TokenView } from "./confidence.js";
+import { copyButton, iconButton, make } from "./dom.js";
+import { colour, GrowingMarkdown, render } from "./markdown.js";
 
-const log = find("log");
-const scroller = find("scroller");
-const welcome = find("welcome");
+export interface LogActions {
+  edit(index: number): void;
+  retry(index: number): void;
+  /** Of an answer that was cut off. */
+  resume(index: number): void;
+}
 
 /** Within so many pixels of the end, the reader follows the answer. */
 const FOLLOW = 48;
-let following = true;
-scroller.addEventListener("scroll", () => {
-  following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < FOLLOW;
-}, { passive: true });
-new ResizeObserver(follow).observe(scroller);
+/** Drawing takes no more than one part in so many of the time. */
+const SHARE = 4;
 
-function follow(): void {
-  if (following) scroller.scrollTop = scroller.scrollHeight;
+export class Log {
+  #following = true;
+
+  /** @param onEmpty hears whether there is nothing to see */
+  constructor(private readonly log: HTMLElement, private readonly scroller: HTMLElement, private readonly actions: LogActions, private readonly onEmpty: (empty: boolean) => unknown = () => {}) {
+    scroller.addEventListener("scroll", () => {
+      this.#following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < FOLLOW;
+    }, { passive: true });
+    new ResizeObserver(() => this.follow()).observe(scroller);
+  }
+
+  follow(): void {
+    if (this.#following) this.scroller.scrollTop = this.scroller.scrollHeight;
+  }
+
+  /** Everything anew. `shading`: answers whose tokens are known are shown token by token. */
+  show(messages: readonly Message[], start: number, startText: string, shading: boolean): void {
+    this.log.replaceChildren();
+    messages.forEach((message, i) => {
+      if (start > 0 && i === start) this.addBreak(startText);
+      if (message.from === "user") this.addQuestion(message.text, i);
+      else this.addAnswer(i, shading).showWhole(message);
+    });
+    if (start > 0 && start === messages.length) this.addBreak(startText);
+    this.#following = true;
+    this.onEmpty(messages.length === 0);
+    this.follow();
+  }
+
+  /** A line across, above the newest `turns`. */
+  addBreak(text: string, turns = 0): void {
+    const all = this.log.querySelectorAll(".turn");
+    this.log.insertBefore(make("div", { class: "break" }, text), turns > 0 ? (all[all.length - turns] ?? null) : null);
+    this.follow();
+  }
+
+  addQuestion(text: string, index: number): void {
+    this.#following = true;
+    const article = make("article", { "data-from": "user", "aria-label": "You" }, text);
+    this.#append(make("div", { class: "turn asked" }, article, iconButton("edit", "Edit the question", () => this.actions.edit(index))));
+  }
+
+  addAnswer(index: number, shading: boolean): AnswerView {
+    const view = new AnswerView(index, shading, this.actions, () => this.follow());
+    this.#append(view.element);
+    return view;
+  }
+
+  /** Takes the newest turns away. */
+  removeTurns(count: number): void {
+    const turns = this.log.querySelectorAll(".turn");
+    for (const turn of [...turns].slice(turns.length - count)) turn.remove();
+    this.onEmpty(!this.log.querySelector(".turn"));
+  }
+
+  #append(element: HTMLElement): void {
+    this.onEmpty(false);
+    this.log.append(element);
+    this.follow();
+  }
 }
 
-function append<T extends HTMLElement>(element: T): T {
-  welcome.hidden = true;
-  log.append(element);
-  follow();
-  return element;
-}
-
-export function addQuestion(text: string): HTMLElement {
-  following = true;
-  return append(make("div", { "data-from": "user" }, text));
-}
-
-/** A line across the conversation; a question that still waits belongs below it. */
-export function addBreak(text: string): void {
-  const waiting = log.querySelector('[aria-busy="true"]')?.previousElementSibling ?? null;
-  log.insertBefore(make("div", { class: "break" }, text), waiting);
-  follow();
-}
-
-export function clearLog(): void {
-  log.replaceChildren();
-  welcome.hidden = false;
-}
-
-export function isEmpty(): boolean {
-  return log.childElementCount === 0;
-}
-
-/** An answer while it streams. What arrives within one frame is drawn at once. */
-export class Answer {
-  readonly #element = append(make("div", { "data-from": "assistant", "data-source": "local", "aria-busy": "true" }));
-  readonly #text = this.#element.appendChild(document.createTextNode(""));
-  #pending = "";
+/** An answer. What arrives within one frame is drawn at once; a long one is drawn less often. */
+export class AnswerView {
+  readonly element = make("div", { class: "turn" });
+  readonly #article = make("article", { "data-from": "assistant", "data-source": "local", "aria-label": "Answer" });
+  readonly #foot = make("div", { class: "foot" });
+  #markdown: GrowingMarkdown | undefined;
+  #tokens: TokenView | undefined;
+  #next: { text: string; tokens: readonly Token[] | undefined } | undefined;
   #frame = 0;
-  text = "";
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #notBefore = 0;
 
-  add(piece: string): void {
-    this.text += piece;
-    this.#pending += piece;
-    if (this.#pending) this.#frame ||= requestAnimationFrame(() => this.#draw());
+  constructor(private readonly index: number, private readonly shading: boolean, private readonly actions: LogActions, private readonly follow: () => void) {
+    this.element.append(this.#article, this.#foot);
+  }
+
+  begin(): void {
+    this.#article.setAttribute("aria-busy", "true");
+  }
+
+  status(text: string): void {
+    this.#foot.replaceChildren(make("span", { class: "note" }, text));
+    this.follow();
+  }
+
+  source(source: "local" | "cloud"): void {
+    this.#article.dataset["source"] = source;
+  }
+
+  update(text: string, tokens: readonly Token[] | undefined): void {
+    this.#next = { text, tokens };
+    if (this.#frame || this.#timer !== undefined) return;
+    const wait = this.#notBefore - performance.now();
+    if (wait > 0) this.#timer = setTimeout(() => ((this.#timer = undefined), this.#request()), wait);
+    else this.#request();
+  }
+
+  #request(): void {
+    this.#frame = requestAnimationFrame(() => this.#draw());
   }
 
   #draw(): void {
     cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#timer);
     this.#frame = 0;
-    this.#text.appendData(this.#pending);
-    this.#pending = "";
-    follow();
+    this.#timer = undefined;
+    const next = this.#next;
+    this.#next = undefined;
+    if (!next) return;
+    const start = performance.now();
+    if (this.shading && next.tokens) {
+      if (this.#markdown) this.#article.replaceChildren();
+      this.#markdown = undefined;
+      this.#tokens ??= new TokenView(this.#article);
+      this.#tokens.update(next.text, next.tokens);
+    } else {
+      if (this.#tokens) {
+        this.#article.replaceChildren();
+        this.#article.classList.remove("by-token");
+      }
+      this.#tokens = undefined;
+      this.#markdown ??= new GrowingMarkdown(this.#article);
+      this.#markdown.update(next.text);
+    }
+    this.follow();
+    const end = performance.now();
+    this.#notBefore = end + (end - start) * (SHARE - 1);
   }
 
-  end(note: string): void {
+  /** It is over: what is known of it stands below. */
+  end(message: Message): void {
+    if (!this.#next) this.#next = { text: message.text, tokens: message.tokens };
+    else this.#next.tokens = message.tokens ?? this.#next.tokens;
     this.#draw();
-    this.#element.setAttribute("aria-busy", "false");
-    if (note) this.#element.after(make("div", { class: "note" }, note));
-    follow();
+    this.#markdown?.end();
+    this.#finish(message);
   }
 
-  remove(): void {
-    cancelAnimationFrame(this.#frame);
-    this.#element.remove();
+  showWhole(message: Message): void {
+    if (this.shading && message.tokens) new TokenView(this.#article).update(message.text, message.tokens);
+    else {
+      this.#article.replaceChildren(...render(message.text));
+      colour(this.#article);
+    }
+    this.#finish(message);
+  }
+
+  #finish(message: Message): void {
+    const cloud = message.source === "cloud";
+    this.source(cloud ? "cloud" : "local");
+    this.#article.setAttribute("aria-busy", "false");
+    const notes = [make("span", { class: cloud ? "from cloud" : "from" }, cloud ? `From ${message.by}` : "On this device")];
+    const note = message.note ?? (message.cut ? "cut off" : "");
+    if (note) notes.push(make("span", { class: "note" }, note));
+    const actions = [
+      copyButton("Copy the answer", () => message.text),
+      iconButton("retry", "Answer again", () => this.actions.retry(this.index)),
+      ...(message.cut && message.text ? [iconButton("resume", "Ask to go on", () => this.actions.resume(this.index))] : []),
+    ];
+    this.#foot.replaceChildren(...notes, make("span", { class: "actions" }, ...actions));
+    this.follow();
   }
 }

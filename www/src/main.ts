@@ -1,98 +1,147 @@
 // The demo page: a chat with the model that runs in it. This file connects the parts; each part is a file beside it.
 
-import type { Engine, Progress } from "kinglet";
+import type { Engine } from "kinglet";
 import { hideError, sentence, showError } from "./alert.js";
-import { Chat, type Ending } from "./chat.js";
+import type { Result } from "./answer.js";
+import { Chat } from "./chat.js";
+import { setUpTokens } from "./confidence.js";
 import { button, find } from "./dom.js";
 import * as facts from "./facts.js";
-import { bytes, count, rate, seconds } from "./format.js";
-import { addBreak, addQuestion, Answer, clearLog, isEmpty } from "./log.js";
+import { count, rate, seconds } from "./format.js";
+import { History } from "./history.js";
+import { hideLoading, showLoading } from "./loading-bar.js";
+import { Log } from "./log.js";
+import { ModelDialog } from "./model-dialog.js";
 import { codeOf, Models, nameOf, type Source } from "./models.js";
-import { keepInAddress, seedInAddress, setUpPicker, sourceInAddress } from "./picker.js";
+import { showInstall, showUpdate } from "./notice.js";
+import { offerInstall, workOffline } from "./offline.js";
+import { Performance } from "./performance.js";
+import { firstSource, hubInAddress, keepChoice, seedInAddress } from "./picker.js";
+import { Questions } from "./questions.js";
+import { RouterPanel } from "./router-panel.js";
+import { SidePanel } from "./side-panel.js";
 
-const VERBS = { download: "Downloading", verify: "Verifying", load: "Loading", compile: "Preparing", ready: "Loading" } as const;
 const SUGGESTIONS = ["Tell me a story about a bird.", "Who are you?", "What can you do?"];
+/** The embedded model is so small that its less likely words are mostly wrong ones. */
+const EMBEDDED_TEMPERATURE = 0.4;
 
-const form = find<HTMLFormElement>("ask");
-const question = find<HTMLTextAreaElement>("question");
-const send = find<HTMLButtonElement>("send");
-const stop = find<HTMLButtonElement>("stop");
-const restart = find<HTMLButtonElement>("restart");
-const modelName = find("model-name");
-const loading = find("loading");
-const loadingText = find("loading-text");
-const loadingBytes = find("loading-bytes");
-const loadingBar = find<HTMLProgressElement>("loading-bar");
 const where = find("where");
 const whereText = find("where-text");
 const speed = find("speed");
-const factList = find("facts");
-
-/** On a phone, focus would open the keyboard over half of the page. */
-const focusQuestion = () => matchMedia("(pointer: fine)").matches && !document.querySelector("dialog[open]") && question.focus();
 const announce = (text: string) => (find("announce").textContent = text);
 
-/** The embedded model is so small that its less likely words are mostly wrong ones. */
-const EMBEDDED_TEMPERATURE = 0.4;
-const chat = new Chat(() => ({ seed: seedInAddress(), temperature: loaded?.source.kind === "embedded" ? EMBEDDED_TEMPERATURE : undefined }));
 let loaded: { source: Source; engine: Engine } | undefined;
 /** Of the model that answered before, while another loads. */
 let lastSource: Source | undefined;
 
+const history = new History((error) => console.warn("conversations are not kept:", error));
+const log = new Log(find("log"), find("scroller"), {
+  edit: (index) => questions.edit(index, chat.conversation.messages[index]!.text),
+  retry: (index) => void chat.retry(index),
+  resume: () => void chat.resume(),
+}, (empty) => (find("welcome").hidden = !empty));
+const performancePanel = new Performance(find("performance"));
+const chat = new Chat(log, history, {
+  engine: () => models.engine(),
+  options: () => ({ seed: seedInAddress(), temperature: loaded?.source.kind === "embedded" ? EMBEDDED_TEMPERATURE : undefined, adapters: dialog.adapters.request() }),
+  router: () => router.router,
+  shading: () => panel.shading,
+  describe,
+  onBusy(busy) {
+    questions.busy(busy);
+    if (busy) {
+      hideError();
+      performancePanel.begin();
+    } else focusQuestion();
+    if (loaded) where.className = busy ? "busy" : "ready";
+    showFacts();
+  },
+  onPace(tokens, ms) {
+    if (tokens > 1) speed.textContent = `${rate(tokens - 1, ms)} tokens/s`;
+    performancePanel.pace(tokens, ms);
+  },
+  onResult({ stats, firstMs }) {
+    if (stats && firstMs !== undefined) performancePanel.end(stats, firstMs);
+    void router.refresh();
+  },
+  onError(error, question) {
+    if (question !== undefined) questions.giveBack(question);
+    const full = codeOf(error) === "CONTEXT_EXCEEDED";
+    showError(sentence(error), ...(full ? [{ label: "New conversation", act: startOver }] : []));
+    void router.refresh();
+  },
+});
+const questions = new Questions({ ask: (text) => void chat.ask(text), edit: (index, text) => void chat.edit(index, text), stop: () => chat.stop(), lastQuestion: () => chat.conversation.messages.findLastIndex(({ from }) => from === "user") , textOf: (index) => chat.conversation.messages[index]!.text });
+const panel = new SidePanel(chat, history, () => (performancePanel.draw(), void router.refresh()), focusQuestion);
+const router = new RouterPanel(find("router"), {
+  engine: () => loaded?.engine,
+  onLateAnswer(question, answer, by) {
+    chat.addLate(question, answer, by);
+    announce(`${by} answered an earlier question.`);
+  },
+  say: announce,
+  storage: localStorage,
+});
+
+/** On a phone, focus would open the keyboard over half of the page. */
+function focusQuestion(): void {
+  if (matchMedia("(pointer: fine)").matches && !document.querySelector("dialog[open]") && !find("panel").contains(document.activeElement)) questions.focus();
+}
+
 const models = new Models({
+  onChecking: (source) => showLoading(nameOf(source), "checking"),
+  onRefused(source, { message, instead, verdict }) {
+    if (loaded) hideLoading();
+    const certain = verdict.answer === "no";
+    showError(`${nameOf(source)} is ${certain ? "" : "probably "}too large for this device. ${message}`, ...(certain ? [] : [{ label: "Load anyway", act: () => choose({ ...source, force: true }) }]),
+      ...(instead ? [{ label: `Use ${instead.name}`, act: () => choose({ kind: "url" as const, url: instead.id }) }] : []));
+  },
   onLoading(source) {
     loaded = undefined;
-    modelName.textContent = nameOf(source);
-    loading.hidden = false;
-    showProgress(nameOf(source), { phase: "compile", loaded: 0 });
-    factList.replaceChildren();
+    dialog.adapters.attach(undefined);
+    performancePanel.attach(undefined);
+    find("model-name").textContent = nameOf(source);
+    showLoading(nameOf(source), { phase: "compile", loaded: 0 });
+    find("facts").replaceChildren();
     whereText.textContent = "On this device";
     speed.textContent = "";
     where.className = "";
   },
-  onProgress(source, progress) {
-    showProgress(nameOf(source), progress);
-  },
+  onProgress: (source, progress) => showLoading(nameOf(source), progress),
   onReady(source, engine) {
     loaded = { source, engine };
-    if (lastSource && lastSource !== source) {
-      chat.forget(); // it was said to another model; it stays to be read
-      if (!isEmpty()) addBreak(`${nameOf(source, engine)} starts afresh`);
-    }
+    if (lastSource && lastSource !== source) chat.startAfresh(`${nameOf(source, engine)} starts afresh`);
     lastSource = source;
-    loading.hidden = true;
-    modelName.textContent = nameOf(source, engine);
+    hideLoading();
+    find("model-name").textContent = nameOf(source, engine);
     whereText.textContent = facts.line(engine);
     where.className = chat.busy ? "busy" : "ready";
     announce(`${nameOf(source, engine)} is ready.`);
-    keepInAddress(source);
+    keepChoice(source);
+    dialog.adapters.attach(engine);
+    performancePanel.attach(engine);
     showFacts();
+    void offline();
   },
   onFailed(source, error, fallback) {
-    loading.hidden = true;
+    hideLoading();
+    if (!fallback) find("model-name").textContent = "Choose a model";
+    if (codeOf(error) === "ABORTED") return announce(`${nameOf(source)} was not loaded. What was downloaded is kept.`);
     const instead = fallback ? ` The page goes on with ${fallback.kind === "embedded" ? "the built-in model" : nameOf(fallback)}.` : "";
-    const again = source.kind === "file" ? undefined : { label: "Try again", act: () => choose(source) };
-    showError(sentence(error, nameOf(source)) + instead, again);
-    if (!fallback) modelName.textContent = "Choose a model";
+    showError(sentence(error, nameOf(source)) + instead, ...(source.kind === "file" ? [] : [{ label: "Try again", act: () => choose(source) }]));
   },
   onEvent: announce,
   onMoved(source) {
     if (loaded?.source !== source) return;
     whereText.textContent = facts.line(loaded.engine);
+    performancePanel.attach(loaded.engine);
     showFacts();
   },
-});
-
-function showProgress(name: string, { phase, loaded, total }: Progress): void {
-  loadingText.textContent = `${VERBS[phase]} ${name}`;
-  const isBytes = phase === "download" || phase === "verify" || phase === "load";
-  loadingBytes.textContent = isBytes ? bytes(loaded) + (total ? ` of ${bytes(total)}` : "") : "";
-  if (isBytes && total) loadingBar.value = loaded / total;
-  else loadingBar.removeAttribute("value");
-}
+}, hubInAddress);
+const dialog = new ModelDialog({ choose, onOpen: showFacts, current: () => loaded?.source, say: announce, hub: hubInAddress });
 
 function showFacts(): void {
-  if (loaded) facts.fill(factList, loaded.source, loaded.engine).catch(() => factList.replaceChildren());
+  if (loaded && find<HTMLDialogElement>("models").open) facts.fill(find("facts"), loaded.source, loaded.engine).catch(() => find("facts").replaceChildren());
 }
 
 function choose(source: Source): void {
@@ -102,85 +151,60 @@ function choose(source: Source): void {
   focusQuestion();
 }
 
-async function ask(text: string): Promise<void> {
-  hideError();
-  const asked = addQuestion(text);
-  const answer = new Answer();
-  restart.disabled = false;
-  busy(true);
-  try {
-    const { reason } = await chat.ask(text, () => models.engine(), {
-      onText: (piece) => answer.add(piece),
-      onPace: (tokens, ms) => (speed.textContent = tokens > 1 ? `${rate(tokens - 1, ms)} tokens/s` : ""),
-    });
-    answer.end(endNote(reason, answer.text));
-  } catch (error) {
-    if (answer.text) answer.end("cut off");
-    else {
-      answer.remove();
-      asked.remove();
-      question.value ||= text;
-      if (isEmpty()) clearLog();
-    }
-    const full = codeOf(error) === "CONTEXT_EXCEEDED";
-    showError(sentence(error), full ? { label: "New conversation", act: startOver } : undefined);
-  }
-  busy(chat.busy);
-}
-
-/** What the answer cost, from the engine's own clock. */
-function endNote(reason: Ending["reason"], text: string): string {
-  const stats = loaded?.engine.stats();
-  if (reason === "stopped") return "stopped";
-  if (!loaded || !stats) return "";
-  const { promptTokens, completionTokens, prefillMs, decodeMs } = stats;
-  const size = count(loaded.engine.info.contextLength);
-  const notes = [`${count(completionTokens)} token${completionTokens === 1 ? "" : "s"}`];
-  if (!text) notes.unshift("the model ended its answer at once");
-  if (reason === "length") notes.unshift(`the context of ${size} tokens is full`);
-  if (completionTokens > 1) notes.push((speed.textContent = `${rate(completionTokens - 1, decodeMs)} tokens/s`));
-  notes.push(`first after ${seconds(prefillMs)}`, `context ${count(promptTokens + completionTokens)} of ${size}`);
-  return notes.join(" · ");
-}
-
-function busy(on: boolean): void {
-  send.hidden = on;
-  stop.hidden = !on;
-  if (loaded) where.className = on ? "busy" : "ready";
-  if (!on) {
-    focusQuestion();
-    showFacts();
-  }
-}
-
 function startOver(): void {
-  chat.stop();
-  chat.forget();
-  clearLog();
   hideError();
+  chat.open();
   speed.textContent = "";
-  restart.disabled = true;
   focusQuestion();
 }
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  const text = question.value.trim();
-  if (!text || chat.busy) return;
-  question.value = "";
-  void ask(text);
-});
-question.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  form.requestSubmit();
-});
-addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !document.querySelector("dialog[open]")) chat.stop();
-});
-stop.addEventListener("click", () => chat.stop());
-restart.addEventListener("click", startOver);
-find("suggestions").append(...SUGGESTIONS.map((text) => button(text, () => chat.busy || void ask(text))));
+/** What the answer cost, from the engine's own clock, or why it came from here. */
+function describe({ finish, source, stats, routed }: Result, text: string): { note: string; by?: string } {
+  const notes: string[] = [];
+  if (finish === "length") notes.push(source === "local" && loaded ? `the context of ${count(loaded.engine.info.contextLength)} tokens is full` : "cut at its longest");
+  if (!text) notes.push("the model ended its answer at once");
+  if (routed?.degraded) notes.push(`the server was wanted (${routed.degraded.wanted}) but not asked: ${routed.degraded.advice || routed.degraded.blockedBy}${routed.outbox ? "; the question waits for the network" : ""}`);
+  if (source === "cloud") return { note: [...notes, seconds(routed!.record.ms)].join(" · "), by: router.destination };
+  if (loaded && stats) {
+    const { promptTokens, completionTokens, prefillMs, decodeMs } = stats;
+    notes.push(`${count(completionTokens)} token${completionTokens === 1 ? "" : "s"}`);
+    if (completionTokens > 1) notes.push((speed.textContent = `${rate(completionTokens - 1, decodeMs)} tokens/s`));
+    notes.push(`first after ${seconds(prefillMs)}`, `context ${count(promptTokens + completionTokens)} of ${count(loaded.engine.info.contextLength)}`);
+  }
+  const name = loaded ? nameOf(loaded.source, loaded.engine) : "";
+  return { note: notes.join(" · "), ...(name ? { by: name } : {}) };
+}
 
-setUpPicker(choose, showFacts);
-choose(sourceInAddress());
+let offlineBegun = false;
+async function offline(): Promise<void> {
+  if (offlineBegun) return;
+  offlineBegun = true;
+  await workOffline({ state: (text) => (find("offline-state").textContent = text), onUpdate: showUpdate, onInstallable: showInstall });
+}
+
+addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]") || event.defaultPrevented) return;
+  const control = event.ctrlKey || event.metaKey;
+  if (event.key === "Escape") {
+    if (chat.busy) chat.stop();
+    else if (!questions.cancelEdit()) panel.close();
+  } else if (control && event.shiftKey && event.key.toLowerCase() === "o") startOver();
+  else if (control && event.key === "m") dialog.open();
+  else if (control && event.key === ".") (panel.open ? panel.close() : panel.show());
+  else if (event.key === "/" && !(event.target instanceof Element && event.target.matches("input, textarea, select"))) questions.focus();
+  else return;
+  if (event.key !== "Escape") event.preventDefault();
+});
+addEventListener("pagehide", () => void history.flush());
+document.addEventListener("visibilitychange", () => document.hidden && void history.flush());
+find("restart").addEventListener("click", startOver);
+find("cancel-loading").addEventListener("click", () => models.cancel());
+find("suggestions").append(...SUGGESTIONS.map((text) => button(text, () => void chat.ask(text))));
+setUpTokens(find("scroller"));
+offerInstall({ onInstallable: showInstall });
+choose(firstSource());
+void router.restore();
+void history.last().then((conversation) => {
+  // Nothing was asked meanwhile.
+  if (conversation && chat.conversation.messages.length === 0) chat.open(conversation);
+});

@@ -1,13 +1,22 @@
-// Which model is loaded, one at a time. A new one ends the loading or running of the old one and frees its memory first.
+// Which model is loaded, one at a time. A new one ends the loading or running of the old one and frees its memory first. Knows no page.
 
 import { createEngine, type Engine, type KingletError, type Progress } from "kinglet";
+import { catalog } from "kinglet/catalog";
+import { guard, TooLarge } from "./guard.js";
 
-/** Where a model comes from. */
-export type Source = { kind: "embedded" } | { kind: "file"; files: File[] } | { kind: "url"; url: string };
+/** Where a model comes from. `url`: whatever `createEngine` takes as a name: an address, a name of the catalogue, "hf:...", "local:...". */
+export type Source = ({ kind: "embedded" } | { kind: "file"; files: File[] } | { kind: "url"; url: string }) & {
+  /** The person was told that it may be too much, and wants it. */
+  force?: boolean;
+};
 
 export const EMBEDDED: Source = { kind: "embedded" };
 
 export interface Watcher {
+  /** It is looked at before anything is loaded. */
+  onChecking(source: Source): void;
+  /** It is too much for this device; what ran goes on. */
+  onRefused(source: Source, error: TooLarge): void;
   onLoading(source: Source): void;
   onProgress(source: Source, progress: Progress): void;
   onReady(source: Source, engine: Engine): void;
@@ -21,16 +30,57 @@ export interface Watcher {
 
 export class Models {
   #watcher: Watcher;
+  #checking = new AbortController();
+  #checked: Promise<void> = Promise.resolve();
   #loading: Promise<Engine> | undefined;
   #abort = new AbortController();
   /** The last source that worked. */
   #proven: Source | undefined;
 
-  constructor(watcher: Watcher) {
+  /** @param hub where the catalogue's files come from, if not from the Hugging Face Hub */
+  constructor(watcher: Watcher, private readonly hub?: string) {
     this.#watcher = watcher;
   }
 
   load(source: Source): void {
+    this.#checking.abort();
+    const { signal } = (this.#checking = new AbortController());
+    this.#watcher.onChecking(source);
+    this.#checked = guard(source, this.hub, signal).then(
+      () => signal.aborted || this.#replace(source),
+      (error: unknown) => {
+        if (signal.aborted) return;
+        if (!(error instanceof TooLarge)) return this.#replace(source);
+        this.#watcher.onRefused(source, error);
+        if (!this.#loading) this.#replace(EMBEDDED);
+      },
+    ).then(() => {});
+  }
+
+  /** Ends the looking or loading; what was downloaded is kept. The model before comes back. */
+  cancel(): void {
+    this.#checking.abort();
+    if (this.#loading) this.#abort.abort();
+    else this.#replace(EMBEDDED);
+  }
+
+  /** The engine of the newest source, once it is loaded. */
+  async engine(): Promise<Engine> {
+    for (;;) {
+      const checked = this.#checked;
+      await checked;
+      const loading = this.#loading;
+      if (checked !== this.#checked) continue;
+      if (!loading) throw new Error("no model was chosen");
+      try {
+        return await loading;
+      } catch (error) {
+        if (this.#loading === loading && checked === this.#checked) throw error; // else the fallback, or a newer choice, is loading by now
+      }
+    }
+  }
+
+  #replace(source: Source): void {
     this.#abort.abort();
     this.#abort = new AbortController();
     const loading = this.#start(source, this.#loading, this.#abort.signal);
@@ -47,22 +97,9 @@ export class Models {
         const worthIt = fallback && source.kind !== "embedded";
         this.#proven = undefined;
         this.#watcher.onFailed(source, error, worthIt ? fallback : undefined);
-        if (worthIt) this.load(fallback);
+        if (worthIt) this.#replace(fallback);
       },
     );
-  }
-
-  /** The engine of the newest source, once it is loaded. */
-  async engine(): Promise<Engine> {
-    for (;;) {
-      const loading = this.#loading;
-      if (!loading) throw new Error("no model was chosen");
-      try {
-        return await loading;
-      } catch (error) {
-        if (this.#loading === loading) throw error; // else the fallback, or a newer choice, is loading by now
-      }
-    }
   }
 
   async #start(source: Source, previous: Promise<Engine> | undefined, signal: AbortSignal): Promise<Engine> {
@@ -71,7 +108,8 @@ export class Models {
     signal.throwIfAborted();
     let ready = false;
     const engine = await createEngine({
-      model: source.kind === "file" ? parts(source.files) : source.kind === "url" ? source.url : undefined,
+      model: modelOf(source),
+      ...(this.hub ? { hub: this.hub } : {}),
       signal,
       onProgress: (progress) => {
         if (!signal.aborted) this.#watcher.onProgress(source, progress);
@@ -90,16 +128,34 @@ export class Models {
   }
 }
 
+/** As `createEngine` and `inspect` take it. */
+export function modelOf(source: Source): string | File | File[] | undefined {
+  return source.kind === "file" ? parts(source.files) : source.kind === "url" ? source.url : undefined;
+}
+
 /** The parts of a split file go in order. */
 function parts(files: File[]): File | File[] {
   const sorted = [...files].sort((a, b) => a.name.localeCompare(b.name));
   return sorted.length === 1 ? sorted[0]! : sorted;
 }
 
+/** Of the catalogue, where it is one of its names or files. */
+export function catalogued(name: string) {
+  const [id, quantization] = name.toLowerCase().split(":");
+  for (const model of catalog) {
+    const named = model.id === id && (quantization === undefined ? model.files[0] : model.files.find((file) => file.quantization.toLowerCase() === quantization));
+    const file = named || model.files.find(({ repository, file }) => name === `hf:${repository}/${file}`);
+    if (file) return { model, file };
+  }
+  return undefined;
+}
+
 export function nameOf(source: Source, engine?: Engine): string {
+  const known = source.kind === "url" ? catalogued(source.url) : undefined;
+  if (known) return known.model.name;
   if (engine?.info.name) return engine.info.name;
   if (source.kind === "file") return source.files[0]?.name ?? "file";
-  if (source.kind === "url") return decodeURIComponent(source.url.split(/[?#]/)[0]!.split("/").pop() ?? "") || source.url;
+  if (source.kind === "url") return decodeURIComponent(source.url.split(/[?#]/)[0]!.split(/[/:]/).pop() ?? "") || source.url;
   return "built-in model";
 }
 

@@ -1,61 +1,54 @@
-// Choosing a model: the dialog, files dropped on the page, the address bar.
+// Where the model's choice comes from and is kept: the address bar, the last visit, files dropped on the page.
 
-import { find } from "./dom.js";
-import { EMBEDDED, type Source } from "./models.js";
+import { catalogued, EMBEDDED, type Source } from "./models.js";
 
-const dialog = find<HTMLDialogElement>("models");
+const KEY = "kinglet-model";
+const parameters = new URLSearchParams(location.search);
 
-/** `?model=` in the page's address. */
-export function sourceInAddress(): Source {
-  const url = new URLSearchParams(location.search).get("model");
-  return url ? { kind: "url", url } : EMBEDDED;
+/** `?model=` in the page's address, else the choice of the last visit. A file cannot be remembered; what was imported can. */
+export function firstSource(): Source {
+  const url = parameters.get("model");
+  if (url) return { kind: "url", url };
+  try {
+    const kept = JSON.parse(localStorage.getItem(KEY) ?? "null") as { url?: unknown; force?: unknown } | null;
+    if (typeof kept?.url === "string") return { kind: "url", url: kept.url, force: kept.force === true };
+  } catch {
+    // Then the built-in one.
+  }
+  return EMBEDDED;
 }
 
 /** `?seed=` makes the answers repeatable. */
 export function seedInAddress(): number | undefined {
-  const seed = new URLSearchParams(location.search).get("seed");
+  const seed = parameters.get("seed");
   return seed ? Number(seed) : undefined;
 }
 
-/** So that a reload, or the address sent to someone, opens the same model. */
-export function keepInAddress(source: Source): void {
+/** `?hub=`: a mirror of the Hugging Face Hub, for the catalogue's files. */
+export const hubInAddress = parameters.get("hub") ?? undefined;
+
+/** So that a reload, or the address sent to someone, opens the same model; and the next visit. */
+export function keepChoice(source: Source): void {
   const address = new URL(location.href);
-  if (source.kind === "url") address.searchParams.set("model", source.url);
+  const shareable = source.kind === "url" && !source.url.startsWith("local:");
+  if (shareable) address.searchParams.set("model", source.url);
   else address.searchParams.delete("model");
   history.replaceState(null, "", address);
+  try {
+    if (source.kind === "url") localStorage.setItem(KEY, JSON.stringify({ url: source.url, force: source.force }));
+    else localStorage.removeItem(KEY);
+  } catch {
+    // Then for this visit.
+  }
 }
 
-/** `choose` is called with what the person picks, in whichever way. */
-export function setUpPicker(choose: (source: Source) => void, onOpen: () => void): void {
-  const pick = (source: Source) => {
-    dialog.close();
-    choose(source);
-  };
-  const chooser = find<HTMLInputElement>("file");
-  const address = find<HTMLInputElement>("url");
-  find("open-models").addEventListener("click", () => (onOpen(), dialog.showModal()));
-  find("close-models").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("click", (event) => event.target === dialog && outside(event) && dialog.close());
-  find("choose-file").addEventListener("click", () => chooser.click());
-  chooser.addEventListener("change", () => {
-    const files = [...(chooser.files ?? [])];
-    chooser.value = ""; // the same file may be chosen again
-    if (files.length > 0) pick({ kind: "file", files });
-  });
-  find("use-embedded").addEventListener("click", () => pick(EMBEDDED));
-  find("by-url").addEventListener("submit", (event) => {
-    event.preventDefault();
-    pick({ kind: "url", url: address.value.trim() });
-  });
-  setUpDrop((files) => pick({ kind: "file", files }));
+/** What somebody typed: a name of the catalogue, of the Hub, of what is stored, or an address. */
+export function typedSource(text: string): Source {
+  const known = catalogued(text);
+  return { kind: "url", url: known ? text.toLowerCase() : text };
 }
 
-function outside(event: MouseEvent): boolean {
-  const { left, right, top, bottom } = dialog.getBoundingClientRect();
-  return event.clientX < left || event.clientX > right || event.clientY < top || event.clientY > bottom;
-}
-
-function setUpDrop(take: (files: File[]) => void): void {
+export function setUpDrop(take: (files: File[]) => void): void {
   const carriesFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
   const mark = (on: boolean) => document.body.classList.toggle("dropping", on);
   addEventListener("dragover", (event) => {

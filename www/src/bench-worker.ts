@@ -1,0 +1,28 @@
+/// <reference lib="webworker" />
+// One thread of the bench page: reads and multiplies for a while, at the same time as its fellows.
+import { makeKernels, type BenchResult, type BenchTask } from "./bench-kernels.js";
+
+const worker = self as unknown as DedicatedWorkerGlobalScope;
+const ROUNDS = 200_000;
+
+worker.onmessage = async ({ data: { bytes, ms } }: MessageEvent<BenchTask>) => {
+  const kernels = await makeKernels(bytes);
+  // Until the loops are compiled for good, and the memory is there.
+  rate(() => (kernels.read(), kernels.bytes), ms / 4);
+  const bytesPerSecond = rate(() => (kernels.read(), kernels.bytes), ms);
+  rate(() => (kernels.multiply(ROUNDS), ROUNDS), ms / 4);
+  const macsPerSecond = rate(() => (kernels.multiply(ROUNDS), ROUNDS * kernels.macsPerRound), ms);
+  worker.postMessage({ bytesPerSecond, macsPerSecond } satisfies BenchResult);
+};
+
+/** What `act` returns, a second, over at least `ms`. */
+function rate(act: () => number, ms: number): number {
+  const start = performance.now();
+  let done = 0;
+  let now = start;
+  do {
+    done += act();
+    now = performance.now();
+  } while (now - start < ms);
+  return (done * 1000) / (now - start);
+}
