@@ -23,7 +23,7 @@ export async function fill(list: HTMLElement, source: Source, engine: Engine): P
   const rows: [string, string][] = [
     ["Name", nameOf(source, engine)],
     ["From", from],
-    ["Runs on", `This device: ${backend(info)}${onGpu ? "" : `, ${info.threads} thread${info.threads === 1 ? "" : "s"}`}`],
+    ["Runs on", `This device: ${backend(info)}`],
     ["Binary", `WebAssembly, ${info.simd === "relaxed" ? "SIMD128 and relaxed SIMD" : "SIMD128"}`],
     ["Architecture", `${info.architecture}, ${short(info.parameters)} parameters`],
     ["Quantization", info.quantization],

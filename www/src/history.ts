@@ -6,10 +6,13 @@ import type { Conversation } from "./conversation.js";
 /** How long a change may wait for others. A page that is left calls `flush`. */
 const DELAY_MS = 400;
 const CURRENT = "current";
+/** In localStorage: what was not yet written when the page went away. Nothing that is asynchronous is sure to end then. */
+const LEFT = "kinglet-left";
 
 export class History {
   readonly #database: UseStore;
   #waiting: Conversation | undefined;
+  #writing: Conversation | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #last: Promise<void> = Promise.resolve();
 
@@ -21,6 +24,13 @@ export class History {
   /** The one that was open last, if there is one. */
   async last(): Promise<Conversation | undefined> {
     try {
+      const left = localStorage.getItem(LEFT);
+      if (left !== null) {
+        localStorage.removeItem(LEFT);
+        const conversation = JSON.parse(left) as Conversation;
+        this.keep(conversation);
+        return conversation;
+      }
       const id = await get<string>(CURRENT, this.#database);
       return id === undefined ? undefined : await get<Conversation>(id, this.#database);
     } catch (error) {
@@ -53,7 +63,19 @@ export class History {
     }
   }
 
-  /** Now. In IndexedDB a transaction that was begun ends even if the page does not see it. */
+  /** The page goes away, perhaps for good. */
+  leave(): void {
+    const unwritten = this.#waiting ?? this.#writing;
+    if (!unwritten || unwritten.messages.length === 0) return;
+    try {
+      localStorage.setItem(LEFT, JSON.stringify(unwritten));
+    } catch {
+      // Too long for it: then as far as it was written.
+    }
+    void this.flush().then(() => localStorage.removeItem(LEFT)); // it did not go away after all
+  }
+
+  /** Now. */
   flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -62,7 +84,10 @@ export class History {
     if (!conversation) return this.#last;
     const { id, messages } = conversation;
     const writes = [set(CURRENT, id, this.#database), ...(messages.length > 0 ? [set(id, structuredClone(conversation), this.#database)] : [])];
-    this.#last = Promise.all(writes).then(() => {}, this.onError);
+    this.#writing = conversation;
+    this.#last = Promise.all(writes).then(() => {}, this.onError).finally(() => {
+      if (this.#writing === conversation) this.#writing = undefined;
+    });
     return this.#last;
   }
 

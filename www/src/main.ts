@@ -195,8 +195,8 @@ addEventListener("keydown", (event) => {
   else return;
   if (event.key !== "Escape") event.preventDefault();
 });
-addEventListener("pagehide", () => void history.flush());
-document.addEventListener("visibilitychange", () => document.hidden && void history.flush());
+addEventListener("pagehide", () => history.leave());
+document.addEventListener("visibilitychange", () => document.hidden && history.leave());
 find("restart").addEventListener("click", startOver);
 find("cancel-loading").addEventListener("click", () => models.cancel());
 find("suggestions").append(...SUGGESTIONS.map((text) => button(text, () => void chat.ask(text))));

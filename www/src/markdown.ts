@@ -13,8 +13,8 @@ const TAGS = new Set(["p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li",
 /** Code longer than this keeps one colour: it would take too long. */
 const LONGEST_COLOURED = 20_000;
 
-/** The page has headings of its own: a message's begin below them. */
-const lower = (tag: string) => (/^h[1-6]$/.test(tag) ? `h${Math.min(6, Number(tag[1]) + 2)}` : tag);
+/** The page's heading stands above a message's. */
+const lower = (tag: string) => (/^h[1-6]$/.test(tag) ? `h${Math.min(6, Number(tag[1]) + 1)}` : tag);
 
 /** A top-level block: its lines in the text, and its tokens. */
 interface Block {
