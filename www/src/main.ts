@@ -62,13 +62,13 @@ const chat = new Chat(log, history, {
   },
   onResult({ stats, firstMs }) {
     if (stats && firstMs !== undefined) performancePanel.end(stats, firstMs);
-    void router.refresh();
+    router.answered();
   },
   onError(error, question) {
     if (question !== undefined) questions.giveBack(question);
     const full = codeOf(error) === "CONTEXT_EXCEEDED";
     showError(sentence(error), ...(full ? [{ label: "New conversation", act: startOver }] : []));
-    void router.refresh();
+    router.answered();
   },
 });
 const questions = new Questions({ ask: (text) => void chat.ask(text), edit: (index, text) => void chat.edit(index, text), stop: () => chat.stop(), lastQuestion: () => chat.conversation.messages.findLastIndex(({ from }) => from === "user") , textOf: (index) => chat.conversation.messages[index]!.text });

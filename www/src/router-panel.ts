@@ -7,6 +7,7 @@ import { button, make } from "./dom.js";
 import { fieldsFor, type Fields, type RouterSettings } from "./router-form.js";
 
 const DAY_MS = 86_400_000;
+const SETTLED_MS = 500;
 const dollars = (usd: number) => (usd === 0 ? "$0" : `$${Math.abs(usd) < 0.01 ? usd.toPrecision(2) : usd.toFixed(2)}`);
 
 export interface RouterPanelHost {
@@ -64,6 +65,7 @@ export class RouterPanel {
   }
 
   async #on(settings: RouterSettings, keep: boolean): Promise<void> {
+    this.#say("Switching on …");
     try {
       const { createRouter } = await import("kinglet/router");
       const { url, model, mode, key, priceIn, priceOut, budget, context, terms } = settings;
@@ -79,7 +81,7 @@ export class RouterPanel {
           onAnswer: ({ request }, answer) => {
             const asked = request.messages.at(-1)?.content;
             this.host.onLateAnswer(typeof asked === "string" ? asked : "", answer.text, this.destination);
-            void this.refresh();
+            this.answered();
           },
         },
         onEvent: (notice) => this.#notice(notice),
@@ -104,6 +106,12 @@ export class RouterPanel {
 
   #say(text: string): void {
     this.#state.textContent = text;
+  }
+
+  /** An answer is over; what it cost is written down a moment later. */
+  answered(): void {
+    void this.refresh();
+    setTimeout(() => void this.refresh(), SETTLED_MS);
   }
 
   /** What was answered where, what it cost and saved, what waits, what was agreed to. */
