@@ -1,6 +1,7 @@
 // The demo page's conversation: Markdown, actions on messages, what is kept, confidence, and a main thread that stays free.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { build } from "../../www/node_modules/esbuild/lib/main.js";
 import { launch } from "./lib/browser.mjs";
@@ -12,7 +13,7 @@ import { accessible, conversation, fits, openSite, serveSite } from "./lib/site.
 /** @type {Awaited<ReturnType<typeof openSite>>} */ let it;
 
 before(async () => {
-  const { outputFiles: [markdown] } = await build({ absWorkingDir: ROOT, entryPoints: ["www/src/markdown.ts"], bundle: true, format: "esm", write: false });
+  const { outputFiles: [markdown] } = await build({ absWorkingDir: ROOT, stdin: { contents: `export * from "./markdown.js"; export * from "./growing-markdown.js";`, resolveDir: join(ROOT, "www/src") }, bundle: true, format: "esm", write: false });
   site = await serveSite((request, response) => {
     if (request.url !== "/markdown.js") return false;
     response.setHeader("Content-Type", "text/javascript").end(markdown.text);

@@ -3,7 +3,8 @@
 import { makeKernels, type BenchResult, type BenchTask } from "./bench-kernels.js";
 
 const worker = self as unknown as DedicatedWorkerGlobalScope;
-const ROUNDS = 200_000;
+const ROUNDS = 50_000;
+const STRETCHES = 10;
 
 worker.onmessage = async ({ data: { bytes, ms } }: MessageEvent<BenchTask>) => {
   const kernels = await makeKernels(bytes);
@@ -15,14 +16,16 @@ worker.onmessage = async ({ data: { bytes, ms } }: MessageEvent<BenchTask>) => {
   worker.postMessage({ bytesPerSecond, macsPerSecond } satisfies BenchResult);
 };
 
-/** What `act` returns, a second, over at least `ms`. */
+/** What `act` returns, a second, in the best of some stretches of `ms`: others on the machine take the core away now and then. */
 function rate(act: () => number, ms: number): number {
-  const start = performance.now();
-  let done = 0;
-  let now = start;
-  do {
-    done += act();
-    now = performance.now();
-  } while (now - start < ms);
-  return (done * 1000) / (now - start);
+  return Math.max(...Array.from({ length: STRETCHES }, () => {
+    const start = performance.now();
+    let done = 0;
+    let now = start;
+    do {
+      done += act();
+      now = performance.now();
+    } while (now - start < ms / STRETCHES);
+    return (done * 1000) / (now - start);
+  }));
 }

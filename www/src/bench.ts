@@ -85,7 +85,7 @@ function card(run: Run, limit: Limits | null): HTMLElement {
     make("h3", {}, where),
     make("p", { class: "hint" }, `${run.model}, ${short(run.parameters)} parameters, ${run.quantization}, ${bytes(run.weightBytes)} of weights; loaded in ${seconds(run.loadMs)}, first token after ${seconds(run.firstTokenMs)}`),
     ...line("Writing", run.decode, limit ? limit.bytesPerSecond / run.weightBytes : undefined),
-    ...line("Reading a prompt", run.prefill, limit ? limit.macsPerSecond / run.parameters : undefined),
+    ...line("Reading a prompt", run.prefill, limit ? limit.macsPerSecond / run.macsPerToken : undefined),
   );
 }
 

@@ -3,7 +3,8 @@
 import type { Message, Token } from "./conversation.js";
 import { TokenView } from "./confidence.js";
 import { copyButton, iconButton, make } from "./dom.js";
-import { colour, GrowingMarkdown, render } from "./markdown.js";
+import { GrowingMarkdown } from "./growing-markdown.js";
+import { colour, render } from "./markdown.js";
 
 export interface LogActions {
   edit(index: number): void;

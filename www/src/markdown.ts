@@ -17,13 +17,13 @@ const LONGEST_COLOURED = 20_000;
 const lower = (tag: string) => (/^h[1-6]$/.test(tag) ? `h${Math.min(6, Number(tag[1]) + 1)}` : tag);
 
 /** A top-level block: its lines in the text, and its tokens. */
-interface Block {
+export interface Block {
   start: number;
   end: number;
   tokens: Token[];
 }
 
-function blocksOf(text: string): Block[] {
+export function blocksOf(text: string): Block[] {
   const blocks: Block[] = [];
   let open: Token[] = [];
   for (const token of parser.parse(text, {})) {
@@ -45,87 +45,7 @@ function separated(blocks: Node[]): Node[] {
   return blocks.flatMap((block, i) => (i > 0 ? [document.createTextNode("\n\n"), block] : [block]));
 }
 
-/**
- * A text that grows at its end. Blocks that can no longer change are drawn once, and the text before the last ones is not
- * parsed again, so that a long answer stays linear; of the last one only what differs is replaced.
- */
-export class GrowingMarkdown {
-  /** Where what is parsed again begins. */
-  #settled = 0;
-  #text = "";
-  /** Nodes of the blocks behind `#settled`. */
-  #tail: Element[] = [];
-
-  constructor(private readonly root: Element) {}
-
-  update(text: string): void {
-    if (!text.startsWith(this.#text)) {
-      this.root.replaceChildren();
-      this.#tail = [];
-      this.#settled = 0;
-    }
-    this.#text = text;
-    const rest = text.slice(this.#settled);
-    const blocks = blocksOf(rest);
-    blocks.forEach(({ tokens }, i) => {
-      const fresh = build(tokens);
-      const old = this.#tail[i];
-      if (!old) {
-        if (this.root.hasChildNodes()) this.root.append("\n\n");
-        this.root.append(fresh);
-        this.#tail.push(fresh);
-      } else this.#tail[i] = patch(old, fresh) as Element;
-    });
-    for (const gone of this.#tail.splice(blocks.length)) {
-      gone.previousSibling?.remove();
-      gone.remove();
-    }
-    this.#settle(rest, blocks);
-  }
-
-  /** A block is final once the first line of the next one is whole: "#" may still become "#tag". */
-  #settle(rest: string, blocks: Block[]): void {
-    const lines = [0];
-    for (let at = rest.indexOf("\n"); at >= 0; at = rest.indexOf("\n", at + 1)) lines.push(at + 1);
-    let final = blocks.length - 1;
-    while (final > 0 && blocks[final]!.start + 1 >= lines.length) final--;
-    if (final <= 0) return;
-    this.#settled += lines[blocks[final]!.start]!;
-    for (const done of this.#tail.splice(0, final)) colour(done);
-  }
-
-  /** Nothing more comes. */
-  end(): void {
-    for (const block of this.#tail) colour(block);
-  }
-}
-
-/** Makes `old` like `fresh` in place where it can, so that a selection and what a reader has heard stay. Returns what stands there now. */
-function patch(old: Node, fresh: Node): Node {
-  if (old instanceof Text && fresh instanceof Text) {
-    if (fresh.data.startsWith(old.data)) {
-      if (fresh.data.length > old.data.length) old.appendData(fresh.data.slice(old.data.length));
-    } else old.data = fresh.data;
-    return old;
-  }
-  if (!(old instanceof Element && fresh instanceof Element) || old.nodeName !== fresh.nodeName || old.getAttribute("href") !== fresh.getAttribute("href") || old.className !== fresh.className) {
-    old.parentNode?.replaceChild(fresh, old);
-    return fresh;
-  }
-  if (old.nodeName === "BUTTON") return old;
-  const label = fresh.getAttribute("aria-label");
-  if (label && label !== old.getAttribute("aria-label")) old.setAttribute("aria-label", label);
-  const children = [...fresh.childNodes];
-  children.forEach((child, i) => {
-    const there = old.childNodes[i];
-    if (there) patch(there, child);
-    else old.append(child);
-  });
-  while (old.childNodes.length > children.length) old.lastChild!.remove();
-  return old;
-}
-
-function build(tokens: Token[]): Element {
+export function build(tokens: Token[]): Element {
   const holder = document.createElement("div");
   const stack: Element[] = [holder];
   for (const token of tokens) block(token, stack);

@@ -1,6 +1,6 @@
 // What a device can do, and how close the engine comes to it. Knows no page; nothing is sent anywhere.
 
-import { createEngine, type EngineOptions } from "kinglet";
+import { createEngine, inspect } from "kinglet";
 import type { BenchResult, BenchTask } from "./bench-kernels.js";
 
 export interface Limits extends BenchResult {
@@ -19,6 +19,8 @@ export interface Run {
   loadMs: number;
   weightBytes: number;
   parameters: number;
+  /** Multiply-adds for a token of a prompt: of the layers' matrices, not of the vocabulary's, which only a last token meets. */
+  macsPerToken: number;
   model: string;
   quantization: string;
 }
@@ -28,7 +30,7 @@ export interface Wanted {
   threads?: number;
 }
 
-const WORKER_MS = 250;
+const WORKER_MS = 500;
 const PROMPT = "Once upon a time there was a little bird who lived in a tall tree. ".repeat(8);
 const ANSWER = 64;
 const ROUNDS = 3;
@@ -50,13 +52,15 @@ function oneThread(task: BenchTask): Promise<BenchResult> {
 }
 
 /** Loads the model and asks it a few times; the first round is not counted. */
-export async function measureEngine(model: EngineOptions["model"], { backend, threads }: Wanted, onStep: (text: string) => void): Promise<Run> {
+export async function measureEngine(model: string | undefined, { backend, threads }: Wanted, onStep: (text: string) => void): Promise<Run> {
   const start = performance.now();
   const engine = await createEngine({ model, backend, ...(threads ? { threads } : {}) });
   const loadMs = performance.now() - start;
   try {
     const { info } = engine;
     const { weights } = await engine.memory();
+    const { tensors } = await inspect(model);
+    const macsPerToken = tensors.filter(({ name, shape }) => name.startsWith("blk.") && shape.length === 2).reduce((sum, { shape }) => sum + shape[0]! * shape[1]!, 0);
     const rounds: { prefill: number; decode: number; firstTokenMs: number }[] = [];
     for (let round = 0; round <= ROUNDS; round++) {
       onStep(round === 0 ? "warming up" : `round ${round} of ${ROUNDS}`);
@@ -72,7 +76,7 @@ export async function measureEngine(model: EngineOptions["model"], { backend, th
     return {
       backend: info.backend, adapter: info.adapter, threads: info.threads, loadMs, weightBytes: weights,
       prefill: median((round) => round.prefill), decode: median((round) => round.decode), firstTokenMs: median((round) => round.firstTokenMs),
-      parameters: info.parameters, model: info.name ?? "unnamed", quantization: info.quantization,
+      parameters: info.parameters, macsPerToken, model: info.name ?? "unnamed", quantization: info.quantization,
     };
   } finally {
     await engine.dispose();

@@ -53,6 +53,7 @@ export class ModelDialog {
 
   open(): void {
     if (dialog.open) return;
+    find("use-embedded").hidden = this.host.current()?.kind === "embedded";
     find("keep-file").hidden = this.host.current()?.kind !== "file";
     dialog.showModal();
     this.host.onOpen();
