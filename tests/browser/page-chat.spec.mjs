@@ -198,6 +198,21 @@ test("confidence is shown when it is wanted, to the keyboard and to a screen rea
   await answers.first().locator(".token").first().waitFor();
 });
 
+test("the performance panel has the engine's figures and draws them over time", async () => {
+  const { page, ask, openPanel } = await open();
+  const section = await openPanel("Performance");
+  await section.getByText("Figures come with the first answer").waitFor();
+  await ask("Tell me a story about a bird.");
+  await ask("Who are you?");
+  await section.getByText("Writing, answer by answer").waitFor();
+  const text = (await section.locator("dl").textContent()) ?? "";
+  assert.match(text, /Reading the prompt[\d.]+ tokens\/s.*Writing[\d.]+ tokens\/s.*First token after[\d.]+ s.*Prompt\d+ tokens, [1-9]\d* of them remembered.*BackendCPU.*Threads\d/);
+  await section.locator("dd", { hasText: /MB \(weights 2\.\d+ MB/ }).waitFor();
+  const points = await section.locator("figure").filter({ hasText: "Writing, answer by answer" }).locator("circle").count();
+  assert.equal(points, 2, "a point for each answer");
+  assert.match((await page.locator(".note").last().textContent()) ?? "", /tokens\/s/, "and a line below each");
+});
+
 test("the keyboard reaches everything, and focus comes back", async () => {
   const { page, box } = await open();
   await page.keyboard.press("Control+.");
