@@ -1,14 +1,12 @@
 // The demo page as a person uses it: the site of www/dist in real Chromium, with the embedded model and with other files.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
-import { readFile } from "node:fs/promises";
 import { launch, logOf } from "./lib/browser.mjs";
-import { DATA, ROOT, sendFile, serve } from "./lib/server.mjs";
+import { DATA, sendFile, serve } from "./lib/server.mjs";
+import { accessible, SITE } from "./lib/site.mjs";
 
-const SITE = join(ROOT, "www/dist");
 const STORIES = join(DATA, "stories260K/stories260K.gguf");
 const hasData = existsSync(STORIES);
 if (!hasData && process.env.CI) throw new Error(`${DATA} is missing`);
@@ -265,16 +263,4 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     await fits("the dialog");
     await accessible(page, "the dialog");
   });
-}
-
-const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-/** axe-core finds nothing to complain about: names, roles, contrast, landmarks. */
-async function accessible(page, where) {
-  await page.evaluate(AXE);
-  const violations = await page.evaluate(async () => {
-    const { violations } = await /** @type {any} */ (window).axe.run();
-    return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
-  });
-  assert.deepEqual(violations, [], where);
 }
