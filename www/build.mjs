@@ -4,11 +4,9 @@ import { cp, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { PACKAGE, settings } from "./settings.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const settings = { absWorkingDir: here("."), bundle: true, target: "es2022", minify: true, logLevel: "warning", legalComments: "none" };
-/** What the pages use of the package. */
-const PACKAGE = /^(index|catalog|router|worker|pool|shared-\w+)\.js$|^default\.gguf$/;
 
 await rm(here("dist"), { recursive: true, force: true });
 await mkdir(here("dist/kinglet"), { recursive: true });
@@ -19,8 +17,6 @@ await build({
   format: "esm",
   splitting: true,
   chunkNames: "chunk-[hash]",
-  alias: { "kinglet/catalog": "./kinglet/dist/catalog.js", "kinglet/router": "./kinglet/dist/router.js", kinglet: "./kinglet/dist/index.js" },
-  external: ["./kinglet/*"],
 });
 await build({ ...settings, entryPoints: ["src/boot.ts", "src/bench-worker.ts"], outdir: "dist", format: "iife" });
 await build({ ...settings, entryPoints: ["src/style.css"], outfile: "dist/style.css" });

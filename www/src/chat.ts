@@ -2,7 +2,7 @@
 
 import type { KingletError } from "kinglet";
 import { answer, type Question, type Result } from "./answer.js";
-import { newConversation, toRequest, type Conversation, type Message } from "./conversation.js";
+import { newConversation, toRequest, type Conversation, type Excerpt, type Message } from "./conversation.js";
 import type { History } from "./history.js";
 import type { AnswerView, Log } from "./log.js";
 
@@ -75,11 +75,13 @@ export class Chat {
     this.#changed();
   }
 
-  async ask(text: string): Promise<void> {
+  /** With an excerpt, `text` is only what is shown. */
+  async ask(text: string, excerpt?: Excerpt): Promise<void> {
     if (this.busy) return;
     const { messages } = this.#conversation;
-    messages.push({ from: "user", text });
-    this.log.addQuestion(text, messages.length - 1);
+    const message: Message = { from: "user", text, ...(excerpt ? { excerpt } : {}) };
+    messages.push(message);
+    this.log.addQuestion(message, messages.length - 1);
     await this.#answer(text);
   }
 

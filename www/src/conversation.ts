@@ -9,9 +9,23 @@ export interface Token {
   others: { text: string; p: number }[];
 }
 
+/** A text from elsewhere that goes along with a question: part of a web page, say. */
+export interface Excerpt {
+  text: string;
+  /** What the model is told before and after it. */
+  before?: string;
+  after?: string;
+  /** Where it is from, in words. */
+  from: string;
+  /** Its length in UTF-16 units before it was cut to the model's context; absent while it is whole. */
+  cutFrom?: number;
+}
+
 export interface Message {
   from: "user" | "assistant";
   text: string;
+  /** Of a question: what it is about. `text` is then what is shown, and the excerpt, with what stands around it, is what is sent. */
+  excerpt?: Excerpt;
   /** Of an answer: who gave it. */
   source?: "local" | "cloud";
   /** Of an answer: the model's name, and the server's where one answered. */
@@ -50,7 +64,13 @@ export function titleOf({ messages }: Conversation): string {
 /** As a request has it. A question that was not answered is no turn, but for the last one. */
 export function toRequest(messages: readonly Message[]): ChatMessage[] {
   const unanswered = (i: number) => messages[i + 1]?.from === "assistant" && !messages[i + 1]!.text;
-  return messages.filter(({ text }, i) => text && !unanswered(i)).map(({ from, text }) => ({ role: from, content: text }));
+  return messages.filter(({ text }, i) => text && !unanswered(i)).map((message) => ({ role: message.from, content: contentOf(message) }));
+}
+
+/** What a model reads of a message. */
+export function contentOf({ text, excerpt }: Message): string {
+  if (!excerpt) return text;
+  return [excerpt.before, `"""\n${excerpt.text}\n"""`, excerpt.after].filter(Boolean).join("\n\n");
 }
 
 export function toMarkdown(conversation: Conversation): string {
@@ -87,6 +107,7 @@ function readMessage(message: Partial<Message> | null, nth: number): Message {
   if (typeof message.text !== "string") throw new Error(`message ${nth} has no text`);
   const read: Message = { from: message.from, text: message.text };
   if (message.source === "local" || message.source === "cloud") read.source = message.source;
+  if (isExcerpt(message.excerpt)) read.excerpt = message.excerpt;
   if (typeof message.by === "string") read.by = message.by;
   if (typeof message.note === "string") read.note = message.note;
   if (message.cut === true) read.cut = true;
@@ -94,5 +115,8 @@ function readMessage(message: Partial<Message> | null, nth: number): Message {
   return read;
 }
 
+const isOptional = (value: unknown, type: "string" | "number") => value === undefined || typeof value === type;
+const isExcerpt = (value: Partial<Excerpt> | undefined): value is Excerpt =>
+  typeof value?.text === "string" && typeof value.from === "string" && isOptional(value.before, "string") && isOptional(value.after, "string") && isOptional(value.cutFrom, "number");
 const isChance = (value: Partial<Token> | null): value is Token => typeof value?.text === "string" && typeof value.p === "number";
 const isToken = (value: Partial<Token> | null): value is Token => isChance(value) && Array.isArray(value.others) && value.others.every((other) => isChance(other as Token));

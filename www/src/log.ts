@@ -1,8 +1,9 @@
 // The conversation as one sees it. What an element with data-from contains is the message's text and nothing else.
 
-import type { Message, Token } from "./conversation.js";
+import type { Excerpt, Message, Token } from "./conversation.js";
 import { TokenView } from "./confidence.js";
 import { copyButton, iconButton, make } from "./dom.js";
+import { count } from "./format.js";
 import { GrowingMarkdown } from "./growing-markdown.js";
 import { colour, render } from "./markdown.js";
 
@@ -38,7 +39,7 @@ export class Log {
     this.log.replaceChildren();
     messages.forEach((message, i) => {
       if (start > 0 && i === start) this.addBreak(startText);
-      if (message.from === "user") this.addQuestion(message.text, i);
+      if (message.from === "user") this.addQuestion(message, i);
       else this.addAnswer(i, shading).showWhole(message);
     });
     if (start > 0 && start === messages.length) this.addBreak(startText);
@@ -54,10 +55,17 @@ export class Log {
     this.follow();
   }
 
-  addQuestion(text: string, index: number): void {
+  addQuestion({ text, excerpt }: Message, index: number): void {
     this.#following = true;
     const article = make("article", { "data-from": "user", "aria-label": "You" }, text);
-    this.#append(make("div", { class: "turn asked" }, article, iconButton("edit", "Edit the question", () => this.actions.edit(index))));
+    const beside = excerpt ? excerptView(excerpt) : iconButton("edit", "Edit the question", () => this.actions.edit(index));
+    this.#append(make("div", { class: "turn asked" }, article, beside));
+  }
+
+  /** A question's excerpt was cut. */
+  updateExcerpt({ excerpt }: Message, index: number): void {
+    const old = this.log.querySelectorAll(".turn")[index]?.querySelector("details.excerpt");
+    if (excerpt) old?.replaceWith(excerptView(excerpt));
   }
 
   addAnswer(index: number, shading: boolean): AnswerView {
@@ -78,6 +86,12 @@ export class Log {
     this.log.append(element);
     this.follow();
   }
+}
+
+/** What was read goes with the question, and can be looked at. */
+function excerptView({ text, from, cutFrom }: Excerpt): HTMLElement {
+  const length = cutFrom === undefined ? `${count(text.length)} characters` : `the first ${count(text.length)} of ${count(cutFrom)} characters: more does not fit`;
+  return make("details", { class: "excerpt" }, make("summary", {}, make("span", { class: "excerpt-from" }, from), make("span", { class: "note" }, length)), make("p", { tabindex: "0", role: "group", "aria-label": "What was read" }, text));
 }
 
 /** An answer. What arrives within one frame is drawn at once; a long one is drawn less often. */

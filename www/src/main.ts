@@ -1,210 +1,24 @@
-// The demo page: a chat with the model that runs in it. This file connects the parts; each part is a file beside it.
+// The demo page: the app of app.ts, which the address bar may tell its model, and which works without a network.
 
-import type { Engine } from "kinglet";
-import { hideError, sentence, showError } from "./alert.js";
-import type { Result } from "./answer.js";
-import { Chat } from "./chat.js";
-import { setUpTokens } from "./confidence.js";
-import { button, find } from "./dom.js";
-import * as facts from "./facts.js";
-import { count, rate, seconds } from "./format.js";
-import { History } from "./history.js";
-import { hideLoading, showLoading } from "./loading-bar.js";
-import { Log } from "./log.js";
-import { ModelDialog } from "./model-dialog.js";
-import { codeOf, Models, nameOf, type Source } from "./models.js";
+import { startApp } from "./app.js";
+import { find } from "./dom.js";
 import { showInstall, showUpdate } from "./notice.js";
 import { offerInstall, workOffline } from "./offline.js";
-import { Performance } from "./performance.js";
 import { firstSource, hubInAddress, keepChoice, seedInAddress } from "./picker.js";
-import { Questions } from "./questions.js";
-import { RouterPanel } from "./router-panel.js";
-import { SidePanel } from "./side-panel.js";
-
-const SUGGESTIONS = ["Tell me a story about a bird.", "Who are you?", "What can you do?"];
-/** The embedded model is so small that its less likely words are mostly wrong ones. */
-const EMBEDDED_TEMPERATURE = 0.4;
-
-const where = find("where");
-const whereText = find("where-text");
-const speed = find("speed");
-const announce = (text: string) => (find("announce").textContent = text);
-
-let loaded: { source: Source; engine: Engine } | undefined;
-/** Of the model that answered before, while another loads. */
-let lastSource: Source | undefined;
-
-const history = new History((error) => console.warn("conversations are not kept:", error));
-const log = new Log(find("log"), find("scroller"), {
-  edit: (index) => questions.edit(index, chat.conversation.messages[index]!.text),
-  retry: (index) => void chat.retry(index),
-  resume: () => void chat.resume(),
-}, (empty) => (find("welcome").hidden = !empty));
-const performancePanel = new Performance(find("performance"));
-const chat = new Chat(log, history, {
-  engine: () => models.engine(),
-  options: () => ({ seed: seedInAddress(), temperature: loaded?.source.kind === "embedded" ? EMBEDDED_TEMPERATURE : undefined, adapters: dialog.adapters.request() }),
-  router: () => router.router,
-  shading: () => panel.shading,
-  describe,
-  onBusy(busy) {
-    questions.busy(busy);
-    if (busy) {
-      hideError();
-      performancePanel.begin();
-    } else focusQuestion();
-    if (loaded) where.className = busy ? "busy" : "ready";
-    showFacts();
-  },
-  onPace(tokens, ms) {
-    if (tokens > 1) speed.textContent = `${rate(tokens - 1, ms)} tokens/s`;
-    performancePanel.pace(tokens, ms);
-  },
-  onResult({ stats, firstMs }) {
-    if (stats && firstMs !== undefined) performancePanel.end(stats, firstMs);
-    router.answered();
-  },
-  onError(error, question) {
-    if (question !== undefined) questions.giveBack(question);
-    const full = codeOf(error) === "CONTEXT_EXCEEDED";
-    showError(sentence(error), ...(full ? [{ label: "New conversation", act: startOver }] : []));
-    router.answered();
-  },
-});
-const questions = new Questions({ ask: (text) => void chat.ask(text), edit: (index, text) => void chat.edit(index, text), stop: () => chat.stop(), lastQuestion: () => chat.conversation.messages.findLastIndex(({ from }) => from === "user") , textOf: (index) => chat.conversation.messages[index]!.text });
-const panel = new SidePanel(chat, history, () => (performancePanel.draw(), void router.refresh()), focusQuestion);
-const router = new RouterPanel(find("router"), {
-  engine: () => loaded?.engine,
-  onLateAnswer(question, answer, by) {
-    chat.addLate(question, answer, by);
-    announce(`${by} answered an earlier question.`);
-  },
-  say: announce,
-  storage: localStorage,
-});
-
-/** On a phone, focus would open the keyboard over half of the page. */
-function focusQuestion(): void {
-  if (matchMedia("(pointer: fine)").matches && !document.querySelector("dialog[open]") && !find("panel").contains(document.activeElement)) questions.focus();
-}
-
-const models = new Models({
-  onChecking: (source) => showLoading(nameOf(source), "checking"),
-  onRefused(source, { message, instead, verdict }) {
-    if (loaded) hideLoading();
-    const certain = verdict.answer === "no";
-    showError(`${nameOf(source)} is ${certain ? "" : "probably "}too large for this device. ${message}`, ...(certain ? [] : [{ label: "Load anyway", act: () => choose({ ...source, force: true }) }]),
-      ...(instead ? [{ label: `Use ${instead.name}`, act: () => choose({ kind: "url" as const, url: instead.id }) }] : []));
-  },
-  onLoading(source) {
-    loaded = undefined;
-    dialog.adapters.attach(undefined);
-    performancePanel.attach(undefined);
-    find("model-name").textContent = nameOf(source);
-    showLoading(nameOf(source), { phase: "compile", loaded: 0 });
-    find("facts").replaceChildren();
-    whereText.textContent = "On this device";
-    speed.textContent = "";
-    where.className = "";
-  },
-  onProgress: (source, progress) => showLoading(nameOf(source), progress),
-  onReady(source, engine) {
-    loaded = { source, engine };
-    if (lastSource && lastSource !== source) chat.startAfresh(`${nameOf(source, engine)} starts afresh`);
-    lastSource = source;
-    hideLoading();
-    find("model-name").textContent = nameOf(source, engine);
-    whereText.textContent = facts.line(engine);
-    where.className = chat.busy ? "busy" : "ready";
-    announce(`${nameOf(source, engine)} is ready.`);
-    keepChoice(source);
-    dialog.adapters.attach(engine);
-    performancePanel.attach(engine);
-    showFacts();
-    void offline();
-  },
-  onFailed(source, error, fallback) {
-    hideLoading();
-    if (!fallback) find("model-name").textContent = "Choose a model";
-    if (codeOf(error) === "ABORTED") return announce(`${nameOf(source)} was not loaded. What was downloaded is kept.`);
-    const instead = fallback ? ` The page goes on with ${fallback.kind === "embedded" ? "the built-in model" : nameOf(fallback)}.` : "";
-    showError(sentence(error, nameOf(source)) + instead, ...(source.kind === "file" ? [] : [{ label: "Try again", act: () => choose(source) }]));
-  },
-  onEvent: announce,
-  onMoved(source) {
-    if (loaded?.source !== source) return;
-    whereText.textContent = facts.line(loaded.engine);
-    performancePanel.attach(loaded.engine);
-    showFacts();
-  },
-}, hubInAddress);
-const dialog = new ModelDialog({ choose, onOpen: showFacts, current: () => loaded?.source, say: announce, hub: hubInAddress });
-
-function showFacts(): void {
-  if (loaded && find<HTMLDialogElement>("models").open) facts.fill(find("facts"), loaded.source, loaded.engine).catch(() => find("facts").replaceChildren());
-}
-
-function choose(source: Source): void {
-  hideError();
-  chat.interrupt();
-  models.load(source);
-  focusQuestion();
-}
-
-function startOver(): void {
-  hideError();
-  chat.open();
-  speed.textContent = "";
-  focusQuestion();
-}
-
-/** What the answer cost, from the engine's own clock, or why it came from here. */
-function describe({ finish, source, stats, routed }: Result, text: string): { note: string; by?: string } {
-  const notes: string[] = [];
-  if (finish === "length") notes.push(source === "local" && loaded ? `the context of ${count(loaded.engine.info.contextLength)} tokens is full` : "cut at its longest");
-  if (!text) notes.push("the model ended its answer at once");
-  if (routed?.degraded) notes.push(`the server was wanted (${routed.degraded.wanted}) but not asked: ${routed.degraded.advice || routed.degraded.blockedBy}${routed.outbox ? "; the question waits for the network" : ""}`);
-  if (source === "cloud") return { note: [...notes, seconds(routed!.record.ms)].join(" · "), by: router.destination };
-  if (loaded && stats) {
-    const { promptTokens, completionTokens, prefillMs, decodeMs } = stats;
-    notes.push(`${count(completionTokens)} token${completionTokens === 1 ? "" : "s"}`);
-    if (completionTokens > 1) notes.push((speed.textContent = `${rate(completionTokens - 1, decodeMs)} tokens/s`));
-    notes.push(`first after ${seconds(prefillMs)}`, `context ${count(promptTokens + completionTokens)} of ${count(loaded.engine.info.contextLength)}`);
-  }
-  const name = loaded ? nameOf(loaded.source, loaded.engine) : "";
-  return { note: notes.join(" · "), ...(name ? { by: name } : {}) };
-}
 
 let offlineBegun = false;
-async function offline(): Promise<void> {
-  if (offlineBegun) return;
-  offlineBegun = true;
-  await workOffline({ state: (text) => (find("offline-state").textContent = text), onUpdate: showUpdate, onInstallable: showInstall });
-}
 
-addEventListener("keydown", (event) => {
-  if (document.querySelector("dialog[open]") || event.defaultPrevented) return;
-  const control = event.ctrlKey || event.metaKey;
-  if (event.key === "Escape") {
-    if (chat.busy) chat.stop();
-    else if (!questions.cancelEdit()) panel.close();
-  } else if (control && event.shiftKey && event.key.toLowerCase() === "o") startOver();
-  else if (control && event.key === "m") dialog.open();
-  else if (control && event.key === ".") (panel.open ? panel.close() : panel.show());
-  else if (event.key === "/" && !(event.target instanceof Element && event.target.matches("input, textarea, select"))) questions.focus();
-  else return;
-  if (event.key !== "Escape") event.preventDefault();
-});
-addEventListener("pagehide", () => history.leave());
-document.addEventListener("visibilitychange", () => document.hidden && history.leave());
-find("restart").addEventListener("click", startOver);
-find("cancel-loading").addEventListener("click", () => models.cancel());
-find("suggestions").append(...SUGGESTIONS.map((text) => button(text, () => void chat.ask(text))));
-setUpTokens(find("scroller"));
 offerInstall({ onInstallable: showInstall });
-choose(firstSource());
-void router.restore();
-void history.last().then((conversation) => {
-  // Nothing was asked meanwhile.
-  if (conversation && chat.conversation.messages.length === 0) chat.open(conversation);
+startApp({
+  suggestions: ["Tell me a story about a bird.", "Who are you?", "What can you do?"],
+  firstSource: firstSource(),
+  keepChoice,
+  hub: hubInAddress,
+  seed: seedInAddress(),
+  routerStorage: localStorage,
+  onReady() {
+    if (offlineBegun) return;
+    offlineBegun = true;
+    void workOffline({ state: (text) => (find("offline-state").textContent = text), onUpdate: showUpdate, onInstallable: showInstall });
+  },
 });

@@ -4,6 +4,7 @@ import { models as library, type StoredModel } from "kinglet";
 import { Adapters, isAdapter } from "./adapters.js";
 import { sentence, showError } from "./alert.js";
 import { showCatalogue } from "./catalogue.js";
+import { chooser } from "./chooser.js";
 import { gibibytes, thisDevice } from "./device.js";
 import { find } from "./dom.js";
 import { EMBEDDED, type Source } from "./models.js";
@@ -115,17 +116,6 @@ export class ModelDialog {
     dialog.close();
     showError(sentence(error));
   }
-}
-
-/** A button that stands for a hidden file input. */
-export function chooser(buttonId: string, inputId: string, take: (files: File[]) => void): void {
-  const input = find<HTMLInputElement>(inputId);
-  find(buttonId).addEventListener("click", () => input.click());
-  input.addEventListener("change", () => {
-    const files = [...(input.files ?? [])];
-    input.value = ""; // the same file may be chosen again
-    if (files.length > 0) take(files);
-  });
 }
 
 function outside(event: MouseEvent): boolean {

@@ -34,6 +34,11 @@ export function keepChoice(source: Source): void {
   if (shareable) address.searchParams.set("model", source.url);
   else address.searchParams.delete("model");
   history.replaceState(null, "", address);
+  rememberChoice(source);
+}
+
+/** For the next visit. */
+export function rememberChoice(source: Source): void {
   try {
     if (source.kind === "url") localStorage.setItem(KEY, JSON.stringify({ url: source.url, force: source.force }));
     else localStorage.removeItem(KEY);

@@ -39,7 +39,18 @@ const NAMES: [Mode, string][] = [
   ["only-cloud", "The server only"],
 ];
 
-export function fieldsFor(storage: Pick<Storage, "getItem" | "setItem" | "removeItem">): Fields {
+/** What becomes of the token, which depends on where the settings are kept. */
+export interface TokenWords {
+  hint: string;
+  remember: string;
+}
+
+const ON_A_PAGE: TokenWords = {
+  hint: "A short-lived one: a provider's own key is refused, for anybody could read it in a page. It stays in this page's memory until the page is closed.",
+  remember: "Remember the token on this device (in localStorage, readable by this site's pages)",
+};
+
+export function fieldsFor(storage: Pick<Storage, "getItem" | "setItem" | "removeItem">, words = ON_A_PAGE): Fields {
   const mode = make("select", {}, ...NAMES.map(([value, label]) => make("option", { value }, label)));
   mode.value = "prefer-local";
   const url = make("input", { type: "text", inputmode: "url", required: "", placeholder: "http://localhost:11434/v1/chat/completions", autocomplete: "off", spellcheck: "false" });
@@ -53,8 +64,8 @@ export function fieldsFor(storage: Pick<Storage, "getItem" | "setItem" | "remove
   const buttons = make("div", { class: "choice" }, make("button", { type: "submit", class: "primary" }, "Switch on"));
   const form = make("form", { class: "fields" },
     field("Who answers", mode), field("Address of the chat completions", url), field("Model there", model),
-    field("Token, if it wants one", key, "A short-lived one: a provider's own key is refused, for anybody could read it in a page. It stays in this page's memory until the page is closed."),
-    make("label", { class: "check" }, remember, "Remember the token on this device (in localStorage, readable by this site's pages)"),
+    field("Token, if it wants one", key, words.hint),
+    make("label", { class: "check" }, remember, words.remember),
     field("What is sent", context), field("My words that must not leave", terms),
     make("div", { class: "three" }, field("$ per million in", priceIn), field("$ per million out", priceOut), field("$ a day at most", budget, undefined)),
     buttons,

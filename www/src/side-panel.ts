@@ -2,10 +2,10 @@
 
 import { sentence, showError } from "./alert.js";
 import type { Chat } from "./chat.js";
+import { chooser } from "./chooser.js";
 import { fromJson, titleOf, toJson, toMarkdown } from "./conversation.js";
 import { button, find, iconButton, make, saveFile } from "./dom.js";
 import type { History } from "./history.js";
-import { chooser } from "./model-dialog.js";
 import { chooseTheme, chosenTheme, type Theme } from "./theme.js";
 
 const SHADING = "kinglet-shading";
