@@ -7,7 +7,7 @@ export const TASKS = ["explain", "summarise", "rewrite", "translate"] as const;
 export type Task = (typeof TASKS)[number];
 
 /** So much of the text is shown in the question; all of it stands below. */
-const SHOWN = 280;
+const SHOWN = 180;
 
 /** In the menu, and before the text in the question. */
 export function titleOf(task: Task, language: string): string {
