@@ -3,6 +3,8 @@ import type * as Kinglet from "../../pkg/src/index.ts";
 import type * as Routing from "../../pkg/src/router/types.ts";
 
 declare global {
+  /** Of extensions: only their own pages and service workers have it. */
+  const chrome: any;
   const kinglet: typeof Kinglet;
   const createEngine: typeof Kinglet.createEngine;
   const url: string;

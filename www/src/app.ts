@@ -28,6 +28,8 @@ export interface AppHost {
   keepChoice(source: Source): void;
   /** Where the catalogue's files come from, if not from the Hugging Face Hub. */
   hub?: string;
+  /** Whether the last conversation is taken up: not where another page has it open, which would write over this one's words. */
+  takesUp?: () => Promise<boolean>;
   /** Makes answers repeatable. */
   seed?: number;
   routerStorage: RouterPanelHost["storage"];
@@ -235,9 +237,10 @@ export function startApp(host: AppHost): App {
   setUpTokens(find("scroller"));
   choose(host.firstSource);
   void router.restore();
-  const restored = history.last().then((conversation) => {
+  const takesUp = host.takesUp?.() ?? Promise.resolve(true);
+  const restored = Promise.all([history.last(), takesUp]).then(([conversation, wanted]) => {
     // Nothing was asked meanwhile.
-    if (conversation && chat.conversation.messages.length === 0) chat.open(conversation);
+    if (wanted && conversation && chat.conversation.messages.length === 0) chat.open(conversation);
   });
   const app: App = { chat, log, questions, router, models, choose, say: announce, restored };
   return app;

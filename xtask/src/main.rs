@@ -2,6 +2,7 @@
 
 mod demo;
 mod docs;
+mod extension;
 mod pack;
 mod serve;
 mod setup;
@@ -16,6 +17,7 @@ usage: cargo xtask COMMAND
 
   setup                 checks for, and installs, what the other commands need
   pack [--wasm [NAME]]  the npm package (pkg/) and the site (www/dist); --wasm: only the wasm binaries, or one
+  extension             the Chrome extension (www/extension/dist) and its zip for the store
   size                  what one page loads before the model, and for the router; fails above the gates
   docs                  the package's pages and the reference of its interfaces, in target/docs
   serve [--port N]      serves www/dist as it is
@@ -31,6 +33,7 @@ fn main() -> Result<()> {
         ["pack"] => pack::everything(),
         ["pack", "--wasm"] => pack::wasm_only(None),
         ["pack", "--wasm", name] => pack::wasm_only(Some(name)),
+        ["extension"] => extension::build(),
         ["size"] => size::run(),
         ["docs"] => docs::build(),
         ["serve"] => serve::run(None),

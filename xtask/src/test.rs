@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{command, line, root, step};
-use crate::{docs, pack, serve, setup, size};
+use crate::{docs, extension, pack, serve, setup, size};
 
 /// Lines of the runners that say how it went; repeated at the end.
 const SUMMARIES: [&str; 5] = ["test result:", "ℹ tests ", "ℹ pass ", "ℹ fail ", "ℹ skipped "];
@@ -45,6 +45,7 @@ pub fn run(soak: bool) -> Result<()> {
     }
     suite.part("native", |suite| suite.watch(command("cargo", ".").args(["test", "--workspace", "--no-fail-fast"])));
     suite.part("pack", |_| pack::everything().map(|()| Vec::new()));
+    suite.part("extension", |_| extension::from_package().map(|()| Vec::new()));
     suite.part("size", |_| size::run().map(|()| Vec::new()));
     suite.part("docs", |_| docs::build().map(|()| Vec::new()));
     for dir in ["pkg", "www", "tests/browser"] {

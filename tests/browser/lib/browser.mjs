@@ -27,17 +27,26 @@ export function launch(flags = []) {
   return chromium.launch({ executablePath: browserPath("CHROMIUM", "/usr/bin/chromium"), headless: true, args: [...FLAGS, ...flags] });
 }
 
+/** @type {string[]} */
+const temporary = [];
+process.on("exit", () => temporary.forEach((folder) => rmSync(folder, { recursive: true, force: true })));
+
+/** A folder that is gone when the tests are over. */
+export function temporaryFolder(/** @type {string} */ name) {
+  const folder = mkdtempSync(join(tmpdir(), `kinglet-${name}-`));
+  temporary.push(folder);
+  return folder;
+}
+
 /** Starts Chromium with a profile on the disk: without one it keeps files in memory, and no quota is held against them. */
 export function launchWithProfile(/** @type {string[]} */ flags = []) {
-  const folder = mkdtempSync(join(tmpdir(), "kinglet-profile-"));
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder("profile");
   return chromium.launchPersistentContext(folder, { executablePath: browserPath("CHROMIUM", "/usr/bin/chromium"), headless: true, args: [...FLAGS, ...flags] });
 }
 
 /** Starts Chromium with an unpacked extension. */
 export function launchWithExtension(/** @type {string} */ folder) {
-  const profile = mkdtempSync(join(tmpdir(), "kinglet-profile-"));
-  process.on("exit", () => rmSync(profile, { recursive: true, force: true }));
+  const profile = temporaryFolder("profile");
   const args = [...FLAGS, "--headless=new", `--load-extension=${folder}`, "--disable-features=DisableLoadExtensionCommandLineSwitch"];
   return chromium.launchPersistentContext(profile, { executablePath: browserPath("CHROMIUM", "/usr/bin/chromium"), headless: false, args, ignoreDefaultArgs: ["--disable-extensions"] });
 }

@@ -1,17 +1,15 @@
 // The extension as the tests use it: loaded unpacked, its panel in a tab, its service worker spoken to.
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { launchWithExtension, logOf } from "./browser.mjs";
+import { launchWithExtension, logOf, temporaryFolder } from "./browser.mjs";
 import { ROOT } from "./server.mjs";
 
 export const EXTENSION = join(ROOT, "www/extension/dist");
 
 /** A copy that may read the pages of some hosts and reach them from the start: nobody can click on the browser's own questions here. */
 export function copyWithHosts(/** @type {string[]} */ hosts) {
-  const folder = mkdtempSync(join(tmpdir(), "kinglet-extension-"));
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder("extension");
   cpSync(EXTENSION, folder, { recursive: true });
   const manifest = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8"));
   writeFileSync(join(folder, "manifest.json"), JSON.stringify({ ...manifest, host_permissions: hosts }));
@@ -21,14 +19,35 @@ export function copyWithHosts(/** @type {string[]} */ hosts) {
 /** Starts a browser with the extension in `folder`. */
 export async function openExtension(folder = EXTENSION) {
   const browser = await launchWithExtension(folder);
-  const worker = async () => browser.serviceWorkers()[0] ?? (await browser.waitForEvent("serviceworker"));
-  const base = new URL(".", (await worker()).url()).href;
+  const worker = browser.serviceWorkers()[0] ?? (await browser.waitForEvent("serviceworker"));
+  const base = new URL(".", worker.url()).href;
+  const session = await /** @type {import("playwright-core").Browser} */ (browser.browser()).newBrowserCDPSession();
+  /** The result of an expression in whatever has this address: also what is no page to Playwright, and a service worker that was started again. */
+  const evaluate = async (/** @type {string} */ name, /** @type {string} */ expression) => {
+    const { targetInfos } = await session.send("Target.getTargets");
+    const target = targetInfos.find(({ url }) => url === base + name);
+    if (!target) return undefined;
+    const { sessionId } = await session.send("Target.attachToTarget", { targetId: target.targetId, flatten: false });
+    try {
+      const answer = new Promise((resolve) => session.on("Target.receivedMessageFromTarget", (event) => {
+        const message = JSON.parse(event.message);
+        if (event.sessionId === sessionId && message.id === 1) resolve(message);
+      }));
+      const params = { expression, awaitPromise: true, returnByValue: true };
+      await session.send("Target.sendMessageToTarget", { sessionId, message: JSON.stringify({ id: 1, method: "Runtime.evaluate", params }) });
+      const { result, error } = await answer;
+      assert.ok(!error && !result.exceptionDetails, JSON.stringify(error ?? result.exceptionDetails));
+      return result.result.value;
+    } finally {
+      await session.send("Target.detachFromTarget", { sessionId });
+    }
+  };
   /** Of every page and worker. @type {string[]} */
   const requests = [];
   browser.on("request", (request) => requests.push(request.url()));
   /** @type {string[]} */
   let log = [];
-  const inWorker = async (script, argument) => (await worker()).evaluate(script, argument);
+  const inWorker = (/** @type {Function} */ script, /** @type {unknown} */ argument = undefined) => evaluate("background.js", `(${script})(${JSON.stringify(argument)})`);
   const open = async (/** @type {string} */ name, size = { width: 360, height: 720 }) => {
     const page = await browser.newPage();
     page.setDefaultTimeout(60_000);
@@ -38,7 +57,7 @@ export async function openExtension(folder = EXTENSION) {
     return page;
   };
   return {
-    browser, base, requests, inWorker, open,
+    browser, base, requests, evaluate, inWorker, open,
     log: () => log,
     /** The panel, in a tab of the window: the browser's own side panel is no page to Playwright. */
     async panel() {

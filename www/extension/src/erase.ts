@@ -1,5 +1,7 @@
 // Deletes everything that the extension keeps on this device.
 
+import { panels } from "./panels.js";
+
 const PATIENCE_MS = 5000;
 
 /** Panels go away first: an engine holds its model, a page its database. */
@@ -28,8 +30,7 @@ export async function removePermissions(): Promise<void> {
 
 async function panelsGone(): Promise<void> {
   const until = Date.now() + PATIENCE_MS;
-  const panel = chrome.runtime.getURL("sidepanel.html");
-  while ((await chrome.runtime.getContexts({})).some(({ documentUrl }) => documentUrl?.startsWith(panel))) {
+  while ((await panels()).length > 0) {
     if (Date.now() > until) throw new Error("a panel is still open: close it, then try again");
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

@@ -6,6 +6,7 @@ import { firstSource, rememberChoice } from "../../src/picker.js";
 import type { Source } from "../../src/models.js";
 import { Attachment } from "./attachment.js";
 import { fit } from "./fit.js";
+import { panels } from "./panels.js";
 import { onRequest, take, type PanelRequest } from "./requests.js";
 import { onRouterChange, RouterStore } from "./router-settings.js";
 import { targetLanguage } from "./settings.js";
@@ -23,6 +24,7 @@ const app = startApp({
   firstSource: firstSource(),
   keepChoice: rememberChoice,
   routerStorage: routerStore.storage,
+  takesUp: async () => (await panels()).length === 1,
   ask,
   async prepare(engine, { chat, log }: App) {
     const { messages, start = 0 } = chat.conversation;
