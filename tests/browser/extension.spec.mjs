@@ -288,7 +288,11 @@ test("conversations stay until they are deleted; deleting everything leaves noth
   await options.locator("#import-model").setInputFiles(join(EXTENSION, "kinglet/dist/default.gguf"));
   await options.locator("#stored li").waitFor();
   await options.locator("#language").selectOption("fr");
-  await panel.page.waitForFunction(() => document.querySelector("#where.ready"));
+  await panel.ready();
+  await options.getByRole("button", { name: /^Use: default/ }).click();
+  await panel.page.locator("#facts").waitFor({ state: "attached" });
+  await panel.page.waitForFunction(() => localStorage["kinglet-model"]?.includes("local:default.gguf"));
+  await panel.ready();
   const kept = () => options.evaluate(async () => {
     const files = [];
     for await (const name of (await navigator.storage.getDirectory()).keys()) files.push(name);

@@ -45,20 +45,20 @@ export async function openExtension(folder = EXTENSION) {
   /** Of every page and worker. @type {string[]} */
   const requests = [];
   browser.on("request", (request) => requests.push(request.url()));
-  /** @type {string[]} */
-  let log = [];
+  /** @type {string[][]} */
+  const logs = [];
   const inWorker = (/** @type {Function} */ script, /** @type {unknown} */ argument = undefined) => evaluate("background.js", `(${script})(${JSON.stringify(argument)})`);
   const open = async (/** @type {string} */ name, size = { width: 360, height: 720 }) => {
     const page = await browser.newPage();
     page.setDefaultTimeout(60_000);
-    log = logOf(page);
+    logs.push(logOf(page));
     await page.setViewportSize(size);
     await page.goto(base + name);
     return page;
   };
   return {
     browser, base, requests, evaluate, inWorker, open,
-    log: () => log,
+    log: () => logs.flat(),
     /** The panel, in a tab of the window: the browser's own side panel is no page to Playwright. */
     async panel() {
       const page = await open("sidepanel.html");

@@ -5,14 +5,16 @@ import { enqueue, forget } from "./requests.js";
 import { targetLanguage } from "./settings.js";
 import { TASKS, titleOf, type Task } from "./tasks.js";
 
+const MENU = "kinglet";
 const READ_PAGE = "read-page";
 const PAGES = ["http://*/*", "https://*/*"];
 
 async function setUpMenu(): Promise<void> {
   const language = await targetLanguage();
   await chrome.contextMenus.removeAll();
-  for (const task of TASKS) chrome.contextMenus.create({ id: task, title: titleOf(task, language), contexts: ["selection"] });
-  chrome.contextMenus.create({ id: READ_PAGE, title: "Read this page", contexts: ["page"], documentUrlPatterns: PAGES });
+  chrome.contextMenus.create({ id: MENU, title: "Kinglet", contexts: ["selection", "page"] });
+  for (const task of TASKS) chrome.contextMenus.create({ id: task, parentId: MENU, title: titleOf(task, language), contexts: ["selection"] });
+  chrome.contextMenus.create({ id: READ_PAGE, parentId: MENU, title: "Read this page", contexts: ["page"], documentUrlPatterns: PAGES });
 }
 
 /** Only in the click's own turn does the browser allow it. Where it does not, the request waits for a panel that is opened by hand. */

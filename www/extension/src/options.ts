@@ -21,6 +21,7 @@ const failed = (error: unknown) => showError(sentence(error));
 function use(source: Source): void {
   hideError();
   rememberChoice(source);
+  chrome.runtime.sendMessage({ type: "model" }).catch(() => {}); // no panel is open
   showModel();
 }
 

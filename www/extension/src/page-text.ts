@@ -59,5 +59,5 @@ function isSkipped(element: Element, whole: boolean): boolean {
   if (element.getAttribute("aria-hidden") === "true" || HIDDEN_ROLES.test(element.getAttribute("role") ?? "")) return true;
   // What somebody writes is no content of the page.
   if (element instanceof HTMLElement && element.isContentEditable) return true;
-  return getComputedStyle(element).display !== "contents" && !element.checkVisibility({ visibilityProperty: true });
+  return getComputedStyle(element).display !== "contents" && !element.checkVisibility({ visibilityProperty: true, checkVisibilityCSS: true });
 }

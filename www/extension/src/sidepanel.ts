@@ -95,18 +95,26 @@ async function answerRequests(): Promise<void> {
 onRequest(() => void answerRequests());
 void answerRequests();
 
-onRouterChange(() => void routerStore.load().then(async (settings) => {
+/** Settings and token change one after the other. */
+const TOGETHER_MS = 50;
+let following: ReturnType<typeof setTimeout> | undefined;
+
+async function followRouter(): Promise<void> {
+  const settings = await routerStore.load();
   if (settings?.on) return app.router.restore();
   routerStore.quiet = true;
   app.router.off();
   routerStore.quiet = false;
-}));
+}
 
-// A model chosen on the options page.
-addEventListener("storage", ({ key }) => key === "kinglet-model" && app.choose(firstSource()));
+onRouterChange(() => {
+  clearTimeout(following);
+  following = setTimeout(() => void followRouter(), TOGETHER_MS);
+});
 
 chrome.runtime.onMessage.addListener((message: { type?: string; windowId?: number }) => {
   if (message.type === "granted" && message.windowId === windowId) attachment.granted();
+  if (message.type === "model") app.choose(firstSource()); // one was chosen on the options page
   if (message.type === "erase") location.replace("erased.html");
 });
 for (const opener of document.querySelectorAll(".open-options")) opener.addEventListener("click", () => void chrome.runtime.openOptionsPage());
