@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join, relative } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { zip } from "../../www/extension/zip.mjs";
@@ -10,8 +9,8 @@ import { temporaryFolder } from "./lib/browser.mjs";
 import { copyWithHosts, EXTENSION, openExtension } from "./lib/extension.mjs";
 import { randomOf, scriptOf } from "./lib/fault-scripts.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
+import { accessible, fits } from "./lib/site.mjs";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const MANIFEST = JSON.parse(readFileSync(join(EXTENSION, "manifest.json"), "utf8"));
 const SELECTION = "Photosynthesis turns light into sugar.";
 const ARTICLE = "The kinglet weighs five grams and lives in spruce woods. ".repeat(8);
@@ -317,13 +316,8 @@ test("axe finds nothing to complain about, in light and dark, at 280 pixels too"
   const check = async (/** @type {import("playwright-core").Page} */ page, /** @type {string} */ what) => {
     for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-      const session = await page.context().newCDPSession(page);
-      await session.send("Page.setBypassCSP", { enabled: true });
-      const { result } = await session.send("Runtime.evaluate", { expression: `${AXE}; axe.run().then(({ violations }) => violations.map(({ id, impact, nodes }) => impact + " " + id + ": " + nodes.map(({ html }) => html).join(" ")))`, awaitPromise: true, returnByValue: true });
-      assert.deepEqual(result.value, [], `${what}, ${colorScheme}`);
-      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      assert.ok(overflow <= 0, `${what} is ${overflow} pixels too wide`);
-      await session.detach();
+      await accessible(page, `${what}, ${colorScheme}`);
+      await fits(page, what);
     }
   };
   const panel = await extension.panel();
