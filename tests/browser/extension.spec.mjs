@@ -40,6 +40,7 @@ before(async () => {
       });
       return true;
     }
+    if (request.url === "/paper.pdf") return response.setHeader("Content-Type", "application/pdf").end("%PDF-1.1"), true;
     const page = PAGES[/** @type {keyof typeof PAGES} */ (request.url)];
     return page !== undefined && (response.setHeader("Content-Type", "text/html").end(page), true);
   }, {});
@@ -194,9 +195,14 @@ test("without leave nothing is read, and a message says what to do", async () =>
   extension = await openExtension();
   const panel = await extension.panel();
   const { tab } = await tabWith(`${site.base}/article`);
+  await panel.page.evaluate(() => {
+    const { addHostAccessRequest: real } = chrome.permissions;
+    chrome.permissions.addHostAccessRequest = (request) => real(request).then(() => Object.assign(globalThis, { offered: request }));
+  });
   await extension.menu({ menuItemId: "read-page", pageUrl: `${site.base}/article` }, tab);
   await panel.alert.getByText(/may not read this page yet.*toolbar/).waitFor();
   assert.ok(await panel.page.locator("#attached").isHidden());
+  assert.deepEqual(await panel.page.evaluate(() => /** @type {any} */ (globalThis).offered), { tabId: tab.id }, "the browser's toolbar offers to allow this site");
   const { tab: own } = await tabWith("chrome://version/");
   await extension.menu({ menuItemId: "read-page", pageUrl: "chrome://version/" }, own);
   await panel.alert.getByText(/a page of the browser itself/).waitFor();
@@ -227,6 +233,9 @@ test("reads a page when told to: what a reader sees of its content, once, with t
   const { tab: empty } = await tabWith(`${site.base}/empty`);
   await extension.menu({ menuItemId: "read-page", pageUrl: `${site.base}/empty` }, empty);
   await panel.alert.getByText(/No text was found/).waitFor();
+  const { tab: pdf } = await tabWith(`${site.base}/paper.pdf`);
+  await extension.menu({ menuItemId: "read-page", pageUrl: `${site.base}/paper.pdf` }, pdf);
+  await panel.alert.getByText(/This is a PDF/).waitFor();
 });
 
 test("a server: the consent shows what would be sent, a no keeps the local answer, the token is not kept", async () => {

@@ -42,6 +42,9 @@ export async function openExtension(folder = EXTENSION) {
       await session.send("Target.detachFromTarget", { sessionId });
     }
   };
+  // A worker is told of before its script has run.
+  const listens = `globalThis.chrome?.contextMenus?.onClicked.hasListeners() ?? false`;
+  while (!(await evaluate("background.js", listens))) await new Promise((resolve) => setTimeout(resolve, 50));
   /** Of every page and worker. @type {string[]} */
   const requests = [];
   browser.on("request", (request) => requests.push(request.url()));

@@ -9,7 +9,7 @@ export class Unreadable extends Error {
   }
 }
 
-const KINGLETS_BUTTON = "Click Kinglet’s button in the browser’s toolbar, or right-click the page and choose Kinglet, Read this page: that allows it to read this one page.";
+const KINGLETS_BUTTON = "Click Kinglet’s button in the browser’s toolbar, or right-click the page and choose Kinglet, Read this page: that allows it to read this one page. “Allow” in the toolbar allows the whole site, until you take it back in the options.";
 
 /** The page of this tab, else of the window's active one. Throws `Unreadable`. */
 export async function readPage(windowId: number, tabId?: number): Promise<PageText> {
@@ -20,7 +20,10 @@ export async function readPage(windowId: number, tabId?: number): Promise<PageTe
     const [frame] = await chrome.scripting.executeScript({ target: { tabId: tab.id }, files: ["page-text.js"] });
     page = frame?.result as PageText | undefined;
   } catch (error) {
-    throw whyNot(tab, error instanceof Error ? error.message : String(error));
+    const reason = whyNot(tab, error instanceof Error ? error.message : String(error));
+    // Chrome 133 shows it in the toolbar, for this tab's site, whose address is not known here.
+    if (reason.waits) await chrome.permissions.addHostAccessRequest?.({ tabId: tab.id }).catch(() => {});
+    throw reason;
   }
   if (!page || page.type === "application/pdf") throw new Unreadable("This is a PDF, whose text the browser does not hand out. Select the part that you mean, right-click it and choose Kinglet.");
   if (!page.text) throw new Unreadable("No text was found on this page: it may be pictures only, or still be loading.");
