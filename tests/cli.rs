@@ -142,7 +142,8 @@ fn logits_are_those_of_transformers() {
         let ours = floats(out);
         assert_eq!(ours.len(), expected.len());
         let worst = ours.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst < 1e-4, "{worst}");
+        // Keys and values of 14 bits.
+        assert!(worst < 2e-3, "{worst}");
     }
 }
 
