@@ -1,5 +1,6 @@
 """The embedded model: its shape, its forward pass, and its GGUF file."""
 import json, math
+from collections import Counter
 
 import gguf
 import numpy as np
@@ -8,8 +9,8 @@ import torch.nn.functional as F
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 SEED = 20
-VOCAB, CONTEXT = 2048, 512
-HIDDEN, LAYERS, HEADS, KV_HEADS, FFN = 192, 4, 3, 1, 512
+VOCAB, CONTEXT = 2560, 512
+HIDDEN, LAYERS, HEADS, KV_HEADS, FFN = 192, 5, 3, 1, 512
 HEAD_DIM, ROPE_BASE, NORM_EPS = HIDDEN // HEADS, 10000.0, 1e-5
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
@@ -38,6 +39,69 @@ def init_weights():
         w = torch.ones(shape) if len(shape) == 1 else torch.randn(shape) * (0.02 / math.sqrt(2 * LAYERS) if last else 0.02)
         out[name] = w.requires_grad_()
     return out
+
+
+def grow(w, tok, texts):
+    """The first version's weights and tokenizer -> wider vocabulary and more layers that compute the same at first: a new token
+    begins as the mean of its pieces, a new layer adds nothing to the residual stream."""
+    wider = extend(tok, texts)
+    rows = [w["token_embd.weight"][i] for i in range(tok.get_vocab_size())]
+    for token, i in sorted(wider.get_vocab().items(), key=lambda item: item[1])[len(rows) :]:
+        pieces = tok.encode(wider.decoder.decode([token]), add_special_tokens=False).ids
+        rows.append(torch.stack([rows[piece] for piece in pieces]).mean(0))
+    old = [n.split(".")[1] for n in w if n.endswith("ffn_up.weight")]
+    places = [i * LAYERS // len(old) for i in range(len(old))]  # where the old layers go
+    out = init_weights()
+    with torch.no_grad():
+        out["token_embd.weight"].copy_(torch.stack(rows))
+        out["output_norm.weight"].copy_(w["output_norm.weight"])
+        for name, p in out.items():
+            if not name.startswith("blk."):
+                continue
+            _, layer, rest = name.split(".", 2)
+            if int(layer) in places:
+                p.copy_(w[f"blk.{old[places.index(int(layer))]}.{rest}"])
+            elif "attn_output" in name or "ffn_down" in name:
+                p.zero_()
+    return out, wider
+
+
+def extend(tok, texts):
+    """More merges behind those of a byte-level BPE, learned from `texts` as it splits them."""
+    spec, count = json.loads(tok.to_str()), Counter()
+    for text in texts:
+        count.update(word for word, _ in tok.pre_tokenizer.pre_tokenize_str(text))
+    split = {word: tuple(t.value for t in tok.model.tokenize(word)) for word in count}
+    vocab, merges = dict(spec["model"]["vocab"]), spec["model"]["merges"]
+    while len(vocab) < VOCAB:
+        pairs = Counter()
+        for word, parts in split.items():
+            for pair in zip(parts, parts[1:]):
+                pairs[pair] += count[word]
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(list(best))
+        vocab.setdefault("".join(best), len(vocab))
+        split = {word: merge(parts, best) for word, parts in split.items()}
+    return build_tokenizer(vocab, [tuple(m) for m in merges])
+
+
+def merge(parts, pair):
+    out = []
+    for part in parts:
+        if out and (out[-1], part) == pair:
+            out[-1] += part
+        else:
+            out.append(part)
+    return tuple(out)
+
+
+def build_tokenizer(vocab, merges):
+    """Byte-level BPE with GPT-2's pre-tokenizer, so that every engine that knows "gpt-2" tokenizes alike."""
+    tok = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tok.decoder = decoders.ByteLevel()
+    tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in (PAD, START, END)])
+    return tok
 
 
 def rotate(x, cos, sin):
@@ -112,7 +176,7 @@ def export(w, tok, path, matrix="Q8_0", embedding="Q8_0"):
     out = gguf.GGUFWriter(path, "llama")
     out.add_type("model")
     out.add_name("Kinglet Tiny")
-    out.add_description("Small story and chat model trained from scratch by the Kinglet project (models/train.py)")
+    out.add_description("Small model trained by the Kinglet project (models/train.py): answers about Kinglet, small talk, rewriting, short stories")
     out.add_license("MIT OR Apache-2.0")
     out.add_languages(["en"])
     out.add_context_length(CONTEXT)
@@ -164,9 +228,4 @@ def read_gguf(path):
     w = {t.name: torch.from_numpy(gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)) for t in reader.tensors}
     field = lambda key: reader.fields[f"tokenizer.ggml.{key}"].contents()
     vocab = {t: i for i, t in enumerate(field("tokens"))}
-    tok = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(m.split(" ")) for m in field("merges")]))
-    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    tok.decoder = decoders.ByteLevel()
-    tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in (PAD, START, END)])
-    assert tok.get_vocab_size() == VOCAB
-    return w, tok
+    return w, build_tokenizer(vocab, [tuple(m.split(" ")) for m in field("merges")])
