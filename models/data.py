@@ -96,18 +96,27 @@ def epoch(data, rng, stories, made=0):
             texts.append([(PAD, 0)] * rng.randrange(2) + [(story + END, 1)])
         else:
             talks.append(list(story_chat(story, rng)))
+    short = []
     for intent in ask.intents:
-        talks += [list(ask.intent(intent, rng)) for _ in range({"small talk": 20, "errors": 16}.get(intent.group, 30))]
-    talks += [list(ask.declined(rng)) for _ in range(2400)]
-    talks += [list(rewriting(rng)[1:]) for _ in range(1400)]
+        talks += [list(ask.intent(intent, rng)) for _ in range(12)]
+        short += [begun(*ask.intent(intent, rng)) for _ in range({"small talk": 36, "errors": 30}.get(intent.group, 50))]
+    talks += [list(ask.declined(rng)) for _ in range(600)]
+    short += [begun(*ask.declined(rng)) for _ in range(2400)]
+    talks += [list(rewriting(rng)[1:]) for _ in range(900)]
     rng.shuffle(talks)
-    docs, turns = texts, []
+    docs, turns = texts + short, []
     while talks:  # nearly half of the exchanges follow another one in the same conversation
         turns += talks.pop()
         if rng.random() < 0.6 or sum(map(len, turns)) > 1200:
             docs.append(pieces(turns, rng.choice(SYSTEM) if rng.random() < 0.08 else None))
             turns = []
     return docs + ([pieces(turns)] if turns else [])
+
+
+def begun(question, reply):
+    """Only the beginning of the answer, which is where it is decided; the rest is the same every time and soon known by heart."""
+    asked, answered, _ = pieces([question, reply])
+    return [asked, (" ".join(reply.split(" ")[:5]), answered[1])]
 
 
 def pieces(turns, system=None):

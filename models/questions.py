@@ -255,13 +255,13 @@ def reword(text, rng, rate):
     parts = text.split(" ")
     if len(parts) > 4:
         kind = rng.random()
-        if kind < 0.05:
+        if kind < 0.04:
             parts = [p for p in parts if p.lower().strip("?.,!") not in SMALL_WORDS] or parts
-        elif kind < 0.15:
+        elif kind < 0.2:
             small = [i for i, p in enumerate(parts) if p.lower() in SMALL_WORDS]
             for i in sorted(rng.sample(small, min(len(small), rng.randrange(1, 3))), reverse=True):
                 del parts[i]
-        elif kind < 0.19:
+        elif kind < 0.26:
             cut = rng.randrange(1, len(parts))
             parts = parts[cut:] + parts[:cut]
     return " ".join(parts)
@@ -325,7 +325,7 @@ class Questions:
         """-> (question, answer)"""
         talk = intent.group == "small talk"
         while True:
-            wording = rng.choices(intent.trained, [choices(t) ** 0.4 for t in intent.trained])[0]
+            wording = rng.choices(intent.trained, [choices(t) ** 0.3 for t in intent.trained])[0]
             slots = draw_slots(rng)
             core = fill(wording, slots, rng)
             if rng.random() < 0.65 and not (talk and "<" in wording):

@@ -31,9 +31,11 @@ await build({ ...settings, entryPoints: { pool: "src/pool.ts", isolate: "src/iso
 const tsc = createRequire(import.meta.url).resolve("typescript/package.json");
 execFileSync(process.execPath, [path.join(path.dirname(tsc), "bin/tsc"), "--emitDeclarationOnly"], { cwd: root, stdio: "inherit" });
 
-// The model that comes with the package.
+// The model that comes with the package, and the router's calibration for it.
 const models = at("..", "models");
 const [model, ...others] = fs.existsSync(models) ? fs.readdirSync(models).filter((name) => name.endsWith(".gguf")) : [];
 if (others.length > 0) throw new Error(`models/ holds ${others.length + 1} GGUF files; the package ships one`);
-if (model) fs.copyFileSync(path.join(models, model), at("dist", "default.gguf"));
-else console.warn("models/ has no GGUF file yet: the package will have no default model");
+if (model) {
+  fs.copyFileSync(path.join(models, model), at("dist", "default.gguf"));
+  fs.copyFileSync(path.join(models, model.replace(".gguf", ".calibration.json")), at("dist", "default.calibration.json"));
+} else console.warn("models/ has no GGUF file yet: the package will have no default model");

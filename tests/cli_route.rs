@@ -44,6 +44,31 @@ fn write(name: &str, shape: data::Shape, from: usize, to: usize) -> String {
     path(name)
 }
 
+#[test]
+fn questions_become_examples() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
+    let (questions, examples) = (path("questions.jsonl"), path("answered.jsonl"));
+    let ask = |lines: &str| {
+        std::fs::write(&questions, lines).unwrap();
+        stdout(&["answer", model, "--questions", &questions, "--sampler", r#"{"temperature": 0}"#])
+    };
+    let one =
+        ask("{\"id\": 7, \"question\": \"Who are you?\", \"label\": 1}\n\n{\"question\": \"What is 17 times 23?\"}\n");
+    let rows: Vec<Value> = one.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [known, unknown] = &rows[..] else { panic!("{one}") };
+    assert!(known["answer"].as_str().unwrap().contains("Kinglet") && known["veto"].is_null(), "{known}");
+    assert_eq!((&known["id"], &known["label"]), (&7.into(), &1.into()), "what was there is kept");
+    assert!(known["signals"]["meanLogprob"].as_f64().unwrap() <= 0.0, "{known}");
+    assert_eq!(unknown["veto"], "veto-refusal", "{unknown}");
+    // Enough of them, with labels, are what a calibration is made from.
+    std::fs::write(&examples, [&rows[0], &rows[0]].map(|row| format!("{row}\n")).concat()).unwrap();
+    let args = ["feasibility", &examples, "--target", "risk=0.1,delta=0.1"];
+    assert_fails(&args, &["2 labelled examples are too few"]);
+    std::fs::write(&questions, "{\"id\": 1}\n").unwrap();
+    assert_fails(&["answer", model, "--questions", &questions], &["line 1", "\"question\""]);
+    assert_fails(&["answer", model, "--questions", &questions, "--sampler", "[]"], &["--sampler"]);
+}
+
 const GOOD: data::Shape = data::Shape { spread: 6.5, truth: 1.0 };
 const BAD: data::Shape = data::Shape { spread: 1.0, truth: 0.8 };
 

@@ -1,6 +1,7 @@
 //! The native command line.
 
 mod adapters;
+mod answer;
 mod bench;
 mod inspect;
 mod logits;

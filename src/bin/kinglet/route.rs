@@ -1,4 +1,4 @@
-use super::{open_model, print};
+use super::{answer, open_model, print};
 use clap::{Args, Subcommand};
 use kinglet::formats::Checkpoint;
 use kinglet::generate::GenerateOptions;
@@ -21,6 +21,7 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Command {
+    Answer(answer::Options),
     /// Fit p(ok) and certify a threshold; an error where the target cannot be certified
     Calibrate(Calibrate),
     /// What the examples allow: error rate, ranking, the least that must be escalated, the share certified
@@ -87,7 +88,13 @@ impl Learn {
     }
 }
 
-fn read_text(path: &Path) -> Result<String> {
+/// Sampling options out of their JSON; none: the default ones.
+pub fn sampler(json: Option<&str>) -> Result<GenerateOptions> {
+    let wrong = |error| Error::BadRequest(format!("--sampler is not a JSON object of options: {error}"));
+    json.map_or(Ok(GenerateOptions::default()), |json| serde_json::from_str(json).map_err(wrong))
+}
+
+pub fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path)
         .map_err(|error| Error::BadRequest(format!("{} cannot be read: {error}", path.display())))
 }
@@ -98,6 +105,7 @@ fn read_examples(path: &Path) -> Result<Vec<Example>> {
 
 pub fn main(options: &Options) -> Result<()> {
     match &options.command {
+        Command::Answer(options) => answer::main(options),
         Command::Calibrate(options) => calibrate(options),
         Command::Feasibility(options) => feasibility(options),
         Command::Replay(options) => replay(options),
@@ -129,11 +137,7 @@ fn calibrate(options: &Calibrate) -> Result<()> {
 
 impl Calibrate {
     fn made_for(&self, model: &Path) -> Result<MadeFor> {
-        let sampler: GenerateOptions = match &self.sampler {
-            Some(json) => serde_json::from_str(json)
-                .map_err(|error| Error::BadRequest(format!("--sampler is not a JSON object of options: {error}")))?,
-            None => GenerateOptions::default(),
-        };
+        let sampler = sampler(self.sampler.as_deref())?;
         let mut parts = open_model(model)?;
         let checkpoint = pollster::block_on(Checkpoint::open(&mut parts))?;
         let template = checkpoint.metadata.string("tokenizer.chat_template")?.unwrap_or_default();
