@@ -101,7 +101,7 @@ def epoch(data, rng, stories, made=0):
         talks += [list(ask.intent(intent, rng)) for _ in range(12)]
         short += [begun(*ask.intent(intent, rng)) for _ in range({"small talk": 36, "errors": 30}.get(intent.group, 50))]
     talks += [list(ask.declined(rng)) for _ in range(600)]
-    short += [begun(*ask.declined(rng)) for _ in range(2400)]
+    short += [begun(*ask.declined(rng)) for _ in range(3600)]
     talks += [list(rewriting(rng)[1:]) for _ in range(900)]
     rng.shuffle(talks)
     docs, turns = texts + short, []
