@@ -16,7 +16,7 @@ from questions import Questions
 from rewrite import rewriting
 
 HERE = Path(__file__).resolve().parent
-SAMPLER, TARGET = '{"temperature": 0}', "risk=0.1,delta=0.1"
+SAMPLER = '{"temperature": 0}'
 
 
 def foreign_questions(data, rng):
@@ -62,13 +62,16 @@ def score(calibration, signals):
     return calibration["model"]["bias"] + sum(t["weight"] * (signals[t["name"]] - t["mean"]) / t["deviation"] for t in terms)
 
 
-def calibrate(args, rows, out, target=TARGET):
+def calibrate(args, rows, out, target):
     with tempfile.TemporaryDirectory() as folder:
         examples = Path(folder) / "examples.jsonl"
         write_lines(examples, [{"id": str(i), "group": r["group"], "signals": r["signals"], "label": int(r["right"])} for i, r in enumerate(rows)])
         command = [args.kinglet, "route", "calibrate", examples, "--target", target, "--model", args.model, "--sampler", SAMPLER,
                    "--out", out, "--json"]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr.strip())
+        return json.loads(done.stdout)
 
 
 def cross_fitted(args, rows):
@@ -94,6 +97,7 @@ def main():
     args.add_argument("--model", type=Path, default=HERE / "kinglet-tiny.gguf")
     args.add_argument("--data", type=Path, default=HERE.parent / "../shared/data")
     args.add_argument("--out", type=Path, default=HERE / "kinglet-tiny.calibration.json")
+    args.add_argument("--target", default="risk=0.1,delta=0.1", help="of the calibration")
     args.add_argument("--failures", type=int, default=0, help="prints so many answers that are wrong, of each set")
     args = args.parse_args()
 
@@ -131,12 +135,12 @@ def main():
             print(f"AUROC, intents over out of domain, {name}{', a refusal last of all' if veto else ''}: {auroc(by('intents'), by('unknown')):.4f}"
                   f" (over GSM8K, MMLU and what is like the domain: {auroc(by('intents'), foreign):.4f})")
 
-    report = calibrate(args, rows, args.out)
-    print("calibration:", json.dumps(report), f"{args.out.stat().st_size:,} bytes")
     for name in ("intents", "rewriting", "unknown"):
         wrong = [row for row in sets[name] if not (declined(row) if name == "unknown" else row["right"])]
         for row in wrong[: args.failures]:
             print(f"!! {row['kind']}: {row['question']}\n       {row['answer']}")
+    report = calibrate(args, rows, args.out, args.target)
+    print("calibration:", json.dumps(report), f"{args.out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -52,13 +52,7 @@ TASKS = {
                 "Rewrite this shorter: ", "Please make this sentence shorter: |Can you shorten this? "),
     "future": ("Put this in the future: |Future tense: |Rewrite in the future tense: |Change this to the future: |In the future tense: |"
                "Make this future tense: |Write this in the future: ", "Please say this in the future tense: |How is this in the future tense? "),
-    "loud": ("Write this in capital letters: |All caps: |In capitals: |Make this upper case: |Upper case: |Put this in capital letters: |"
-             "Write it in big letters: ", "Please write this all in capitals: |Can you put this in upper case? "),
 }
-
-
-def article(noun):
-    return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
 def sentence(task, rng):
@@ -80,8 +74,6 @@ def sentence(task, rng):
         return plain, f"Does {who} {base} {thing}{place}?"
     if task == "negative":
         return plain, f"{big} does not {base} {thing}{place}."
-    if task == "loud":
-        return plain, plain.upper()
     if task == "capitals":
         return plain.lower().rstrip("."), plain
     if task == "polite":

@@ -66,7 +66,7 @@ fn questions_become_examples() {
     assert_fails(&args, &["2 labelled examples are too few"]);
     std::fs::write(&questions, "{\"id\": 1}\n").unwrap();
     assert_fails(&["answer", model, "--questions", &questions], &["line 1", "\"question\""]);
-    assert_fails(&["answer", model, "--questions", &questions, "--sampler", "[]"], &["--sampler"]);
+    assert_fails(&["answer", model, "--questions", &questions, "--sampler", "1"], &["--sampler"]);
 }
 
 const GOOD: data::Shape = data::Shape { spread: 6.5, truth: 1.0 };
