@@ -36,7 +36,7 @@ test("a local answer that is good enough stays local, and no socket is opened", 
   const { record } = answer;
   assert.deepEqual(record.checks.map(({ k }) => k), [1, 8, 16]);
   assert.equal(record.egress.bytes, 0);
-  assert.equal(record.features.logLength, Math.log(record.localTokens.output));
+  assert.ok(Math.abs(record.features.logLength - Math.log(record.localTokens.output)) < 1e-12, "the logarithm is another library's");
   assert.ok(Math.abs(record.savedUsd - (record.localTokens.input * PRICE.input + record.localTokens.output * PRICE.output) / 1e6) < 1e-9);
   assert.deepEqual(at.cloud.posts(path), []);
   assert.equal(at.cloud.connections.opened, opened);
