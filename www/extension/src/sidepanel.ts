@@ -50,7 +50,7 @@ function ask(text: string): void {
   adviseModel();
 }
 
-/** Nobody shall judge Kinglet by a model of two million parameters. */
+/** Nobody shall judge Kinglet by a model of two and a half million parameters. */
 function adviseModel(): void {
   if (model?.kind !== "embedded") return;
   const notice = find("notice");
