@@ -117,7 +117,10 @@ export const models = {
 function describe(found: Found[]): StoredModel {
   const all = found.map(({ record }) => record);
   const records = all.filter(({ name }) => !isPrefix(name)).sort((a, b) => modelOf(a.name).index - modelOf(b.name).index);
-  const { model, files } = modelOf(records[0]!.name);
+  const prefixes = all.filter(({ name, complete }) => isPrefix(name) && complete).length;
+  // Where the model was deleted while a beginning was on its way into the store, there is nothing else.
+  const told = records.length > 0 ? records : all;
+  const { model, files } = modelOf(told[0]!.name);
   const complete = records.length === files && records.every((record) => record.complete);
   const sizes = records.map(({ size }) => size).filter((size) => size !== undefined);
   return {
@@ -125,10 +128,10 @@ function describe(found: Found[]): StoredModel {
     bytes: sizes.length === files ? sizes.reduce((a, b) => a + b) : undefined,
     storedBytes: all.flatMap(({ done }) => done).reduce((sum, [start, end]) => sum + end - start, 0),
     sha256: complete ? records.map(({ sha256 }) => sha256!) : undefined,
-    ...(all.length > records.length && { prefixes: all.length - records.length }),
+    ...(prefixes > 0 && { prefixes }),
     verified: complete && records.every(({ verified }) => verified),
-    created: new Date(Math.min(...records.map(({ created }) => created))),
-    changed: new Date(Math.max(...records.map(({ changed }) => changed))),
+    created: new Date(Math.min(...told.map(({ created }) => created))),
+    changed: new Date(Math.max(...told.map(({ changed }) => changed))),
   };
 }
 

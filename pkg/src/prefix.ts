@@ -28,7 +28,7 @@ export async function* preparePrefix(request: EngineRequest, loader: Loader, onA
     while (!(await onAnyBackend(() => engine.read_prefix(tokens))));
     const read = place && engine.save_prefix(digest, tokens);
     event({ type: "prefix-ready", tokens: tokens.length, stored: false });
-    if (read) await place.write(read);
+    if (read && (await place.write(read))) event({ type: "prefix-kept", bytes: read.length });
   } catch (e) {
     const error = errorData(e);
     if (!error) throw e;
@@ -77,24 +77,29 @@ class Place {
     });
   }
 
-  async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** False: another tab is busy with it. */
+  async write(bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     await this.#sweep();
-    await this.#locked("exclusive", this.#key, async () => {
+    const written = await this.#locked("exclusive", this.#key, async () => {
       const file = await this.store.open(this.#key, "write");
       let failure: unknown;
       try {
         const [size, now] = [bytes.length, Date.now()];
+        const begun: FileRecord = { version: 1, name: this.#name, identity: null, size, done: [], complete: false, created: now, changed: now };
+        // Known from the beginning, so that what is cut off here is found and removed.
+        await file.save(begun);
         await file.write(0, bytes);
-        await file.save({ version: 1, name: this.#name, identity: null, size, done: [[0, size]], complete: true, sha256: new Sha256().update(bytes).digest(), created: now, changed: now });
+        await file.save({ ...begun, done: [[0, size]], complete: true, sha256: new Sha256().update(bytes).digest() });
       } catch (e) {
         failure = await storageError(e, bytes.length);
       } finally {
         await file.close();
       }
-      if (!failure) return;
+      if (!failure) return true;
       await this.store.remove(this.#key);
       throw failure;
     });
+    return written ?? false;
   }
 
   /** Makes room for one more. */

@@ -132,6 +132,8 @@ export type EngineEvent =
   | { type: "threads-unavailable"; reason: string }
   /** The engine's `prefix` is read, or was found beside the model: so many tokens of a prompt need no reading. */
   | { type: "prefix-ready"; tokens: number; stored: boolean }
+  /** It lies beside the model for the next visit. */
+  | { type: "prefix-kept"; bytes: number }
   /** It is not there on the next visit, or cannot be used at all. */
   | { type: "prefix-not-kept"; reason: string }
   | { type: "option-ignored"; option: string };

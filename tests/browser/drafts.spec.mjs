@@ -21,19 +21,19 @@ function inPage() {
     told: ({ choices, usage }) => ({ ids: choices[0].token_ids, reason: choices[0].finish_reason, cached: usage.prompt_tokens_details.cached_tokens, ...usage.completion_tokens_details }),
     /** An engine whose beginning is read, or found; and what it says. */
     begin: async (options) => {
-      let onEvent;
-      const heard = new Promise((resolve) => (onEvent = (event) => event.type.startsWith("prefix-") && resolve(event)));
-      const engine = await createEngine({ model: "/tiny.gguf", backend: "cpu", ...options, onEvent });
-      return { engine, ready: options.prefix && (await heard) };
-    },
-    /** What was read is stored a little later. */
-    kept: async (count) => {
-      for (let i = 0; i < 200; i++) {
-        const [model] = await kinglet.models.list();
-        if (model?.prefixes === count) return model;
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-      throw new Error("nothing is kept");
+      const events = [];
+      let heard = () => {};
+      const hear = async (type) => {
+        for (;;) {
+          const event = events.find((event) => type.test(event.type));
+          if (event) return event;
+          await new Promise((resolve) => (heard = () => resolve(undefined)));
+        }
+      };
+      const engine = await createEngine({ model: "/tiny.gguf", backend: "cpu", ...options, onEvent: (event) => (events.push(event), heard()) });
+      /** What was read is stored a little later. */
+      const kept = async () => ((await hear(/^prefix-(kept|not-kept)$/)), (await kinglet.models.list())[0]);
+      return { engine, ready: options.prefix && (await hear(/^prefix-/)), kept };
     },
   });
 }
@@ -100,7 +100,7 @@ describe("a beginning that is kept", () => {
         await plain.engine.dispose();
         const bytes = (await kinglet.models.list())[0]?.storedBytes ?? 0;
         const first = await begin({ cache, prefix });
-        const stored = await kept(1);
+        const stored = await first.kept();
         const answers = [told(await ask(first.engine, "Who are you?", { system }))];
         await first.engine.dispose();
         const second = await begin({ cache, prefix });
@@ -108,14 +108,18 @@ describe("a beginning that is kept", () => {
         await second.engine.dispose();
         // Of several the latest are kept.
         for (let i = 0; i < 5; i++) {
-          const { engine } = await begin({ cache, prefix: { messages: [{ role: "system", content: `${i} ${system}` }] } });
-          await kept(Math.min(i + 2, 4));
+          const { engine, kept } = await begin({ cache, prefix: { messages: [{ role: "system", content: `${i} ${system}` }] } });
+          await kept();
           await engine.dispose();
         }
         const many = await kinglet.models.list();
+        // One that is cut off while it is stored goes with the model too.
+        await (await begin({ cache, prefix: { messages: [{ role: "system", content: `9 ${system}` }] } })).engine.dispose();
         const deleted = await kinglet.models.delete("/tiny.gguf");
         const files = [];
-        if (cache === "opfs") for await (const name of (await (await navigator.storage.getDirectory()).getDirectoryHandle("kinglet-models")).keys()) files.push(name);
+        if (cache === "opfs") for await (const handle of (await (await navigator.storage.getDirectory()).getDirectoryHandle("kinglet-models")).values()) {
+          if (handle.kind === "file" && (await /** @type {FileSystemFileHandle} */ (handle).getFile()).size > 0) files.push(handle.name);
+        }
         return { expected, bytes, stored, answers, ready: [first.ready, second.ready], many, deleted, left: await kinglet.models.list(), files };
       }, { cache, system: SYSTEM });
       const [first, second] = seen.ready;
@@ -124,7 +128,8 @@ describe("a beginning that is kept", () => {
       assert.ok(seen.stored.storedBytes > seen.bytes + 1000 * first.tokens, "they are counted");
       for (const answer of seen.answers) assert.ok(answer.cached >= first.tokens, `${answer.cached} of ${first.tokens} tokens were there`);
       for (const answer of seen.answers.slice(0, 2)) assert.deepEqual(answer.ids, seen.expected.ids);
-      assert.equal(seen.many[0]?.prefixes, 4);
+      // Five, where the engine before had not let go of the oldest yet.
+      assert.ok([4, 5].includes(seen.many[0]?.prefixes), `${seen.many[0]?.prefixes} are kept of six`);
       assert.deepEqual([seen.deleted, seen.left, seen.files], [true, [], []]);
     });
   }
@@ -133,7 +138,7 @@ describe("a beginning that is kept", () => {
     const seen = await it.page.evaluate(async (system) => {
       const options = { cache: "cache-api", prefix: { messages: [{ role: "system", content: system }] } };
       const first = await begin(options);
-      await kept(1);
+      await first.kept();
       const expected = told(await ask(first.engine, "Who are you?", { system }));
       await first.engine.dispose();
       const cache = await caches.open("kinglet-models");
@@ -148,7 +153,7 @@ describe("a beginning that is kept", () => {
       const second = await begin(options);
       const answer = told(await ask(second.engine, "Who are you?", { system }));
       // Written again, over what was there.
-      await new Promise((resolve) => setTimeout(resolve, 500));
+      await second.kept();
       await second.engine.dispose();
       const third = await begin(options);
       await third.engine.dispose();

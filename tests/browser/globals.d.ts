@@ -36,8 +36,7 @@ declare global {
   function told(reply: Kinglet.ChatCompletion | Kinglet.Completion): {
     ids: number[]; reason: string; cached: number; accepted_prediction_tokens: number; rejected_prediction_tokens: number;
   };
-  function begin(options: object): Promise<{ engine: Kinglet.Engine; ready: Record<string, any> }>;
-  function kept(count: number): Promise<Kinglet.StoredModel>;
+  function begin(options: object): Promise<{ engine: Kinglet.Engine; ready: Record<string, any>; kept(): Promise<Kinglet.StoredModel> }>;
   /** Of lib/gpu.mjs. */
   function losing(at: Point, patch?: string): { start(): Worker; seen(): Promise<{ operations: number; lost: boolean }> };
   type Point = { loading: number } | { answering: number } | undefined;
