@@ -272,7 +272,8 @@ test("the colours are the system's, or the person's", async () => {
   const dark = () => page.evaluate(() => getComputedStyle(document.documentElement).colorScheme === "dark");
   assert.equal(await dark(), false);
   await page.emulateMedia({ colorScheme: "dark" });
-  assert.equal(await dark(), true);
+  // The page hears of it with the next frame.
+  await page.waitForFunction(() => getComputedStyle(document.documentElement).colorScheme === "dark");
   await openPanel("Reading");
   await page.locator("#theme").selectOption("light");
   assert.equal(await dark(), false);
