@@ -35,4 +35,4 @@ for (const entry of (await readdir(here("dist"), { recursive: true, withFileType
 }
 const sorted = Object.fromEntries(Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1)));
 const version = createHash("sha256").update(JSON.stringify(sorted)).digest("hex").slice(0, 16);
-await build({ ...settings, entryPoints: ["src/sw.ts"], outfile: "dist/sw.js", format: "iife", define: { FILES: JSON.stringify(sorted), VERSION: JSON.stringify(version) } });
+await build({ ...settings, entryPoints: ["src/sw.ts"], outfile: "dist/sw.js", format: "iife", define: { ...settings.define, FILES: JSON.stringify(sorted), VERSION: JSON.stringify(version) } });

@@ -158,3 +158,18 @@ test("without a network the question waits, and is answered later", async () => 
   await page.locator('[data-from="assistant"][data-source="cloud"]').nth(1).waitFor();
   assert.match((await page.locator(".foot").last().textContent()) ?? "", /to an earlier question/);
 });
+
+test("auto keeps what the built-in model is sure of, and wants the server for the rest", async () => {
+  await open();
+  const { url, path } = await cloud.fault("none", 4, 0);
+  await switchOn(url, { mode: "auto" });
+  const sure = await (await send("Who are you?")).answer();
+  assert.equal(sure.source, "local");
+  assert.doesNotMatch(sure.foot, /server was wanted/);
+  assert.equal(cloud.posts(path).length, 0);
+  // It says something else, and knows that it is not sure.
+  const beyond = await send("Can kinglet remember my cat?");
+  await beyond.consent.getByRole("button", { name: "Send once" }).click();
+  assert.equal((await beyond.answer()).source, "cloud");
+  assert.equal(cloud.posts(path).length, 1);
+});

@@ -57,6 +57,8 @@ export interface App {
 
 /** The embedded model is so small that its less likely words are mostly wrong ones. */
 const EMBEDDED_TEMPERATURE = 0.4;
+/** What the embedded model's calibration speaks of. */
+const CALIBRATED_TEMPERATURE = 0;
 
 export function startApp(host: AppHost): App {
   const where = find("where");
@@ -81,7 +83,7 @@ export function startApp(host: AppHost): App {
       await host.prepare?.(engine, app);
       return engine;
     },
-    options: () => ({ seed: host.seed, temperature: loaded?.source.kind === "embedded" ? EMBEDDED_TEMPERATURE : undefined, adapters: dialog.adapters.request() }),
+    options: () => ({ seed: host.seed, temperature: loaded?.source.kind !== "embedded" ? undefined : router.calibrated ? CALIBRATED_TEMPERATURE : EMBEDDED_TEMPERATURE, adapters: dialog.adapters.request() }),
     router: () => router.router,
     shading: () => panel.shading,
     describe,

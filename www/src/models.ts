@@ -4,6 +4,9 @@ import { createEngine, type Engine, type KingletError, type Progress } from "kin
 import { catalog } from "kinglet/catalog";
 import { guard, TooLarge } from "./guard.js";
 
+/** Of the package's own model: with it the engine can tell a calibration's file. */
+declare const EMBEDDED_SHA256: string;
+
 /** Where a model comes from. `url`: whatever `createEngine` takes as a name: an address, a name of the catalogue, "hf:...", "local:...". */
 export type Source = ({ kind: "embedded" } | { kind: "file"; files: File[] } | { kind: "url"; url: string }) & {
   /** The person was told that it may be too much, and wants it. */
@@ -109,6 +112,7 @@ export class Models {
     let ready = false;
     const engine = await createEngine({
       model: modelOf(source),
+      ...(source.kind === "embedded" ? { sha256: EMBEDDED_SHA256 } : {}),
       ...(this.hub ? { hub: this.hub } : {}),
       signal,
       onProgress: (progress) => {

@@ -45,6 +45,11 @@ export class RouterPanel {
     return this.#router;
   }
 
+  /** Answers of the built-in model are judged by its calibration. */
+  get calibrated(): boolean {
+    return this.#router !== undefined && this.#settings?.mode === "auto";
+  }
+
   /** As it was at the last visit, if it was on. */
   async restore(): Promise<void> {
     const kept = this.#fields.kept();
@@ -73,6 +78,7 @@ export class RouterPanel {
         local: this.host.engine(),
         cloud: { url, model, ...(key ? { auth: key } : {}), ...(priceIn || priceOut ? { price: { input: priceIn, output: priceOut } } : {}) },
         mode,
+        ...(mode === "auto" ? { calibration: await calibration() } : {}),
         privacy: { context, terms },
         consent: askConsent,
         ...(budget > 0 ? { budget: { usd: budget, periodMs: DAY_MS } } : {}),
@@ -152,10 +158,17 @@ export class RouterPanel {
 export const MODES: Record<Mode, string> = {
   "only-local": "On, local only: nothing leaves this device.",
   "prefer-local": "On: the server is asked, after your consent, where the model here fails or gives no answer.",
-  auto: "On: as “prefer local”. With a calibration also where confidence is low; this page has none.",
+  auto: "On: the server is asked, after your consent, where the model here fails, and where the built-in model is not sure enough of its answer. Other models have no calibration here: of them no answer, a refusal or a loop counts.",
   "prefer-cloud": "On: the server is asked first, after your consent; the model here answers where it cannot.",
   "only-cloud": "On: only the server answers, after your consent.",
 };
+
+/** Of the built-in model: of its answers on the CPU, at temperature 0. */
+async function calibration(): Promise<string> {
+  const response = await fetch(new URL("kinglet/dist/default.calibration.json", document.baseURI));
+  if (!response.ok) throw new Error(`the built-in model's calibration could not be read (${response.status})`);
+  return response.text();
+}
 
 function hostOf(url: string): string {
   return URL.canParse(url, document.baseURI) ? new URL(url, document.baseURI).host : url;
