@@ -222,7 +222,7 @@ fn made() -> Value {
     let note = "Made by tests/catalog.rs from the shapes of the models, with the names and sizes of the files on the Hub. \
         memory: bytes at contextLength positions. cpu: weights, KV cache and scratch in the page's wasm heap; gpu: the same \
         on the GPU, beside which the page's wasm heap takes gpuHeap.";
-    json!({ "note": note, "models": PUBLISHED.iter().map(model).collect::<Vec<_>>() })
+    json!({ "note": note, "cpuLimit": browser_limit(), "models": PUBLISHED.iter().map(model).collect::<Vec<_>>() })
 }
 
 #[test]

@@ -44,6 +44,9 @@ export interface CatalogFile {
 /** The models, by family and size. */
 export const catalog: readonly CatalogModel[] = json.models;
 
+/** What `memory.cpu` may be: a page holds no more on the CPU. */
+export const cpuLimit: number = json.cpuLimit;
+
 /** Where a file of the catalogue is downloaded from. */
 export const addressOf = ({ repository, file }: { repository: string; file: string }): string =>
   `https://huggingface.co/${repository}/resolve/main/${file}`;

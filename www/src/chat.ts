@@ -152,7 +152,7 @@ export class Chat {
       };
       const result = await answer(question, {
         begin: () => (this.#streaming = true),
-        text: (text, tokens) => this.#grow(conversation, message, view, text, tokens ? [...tokens] : undefined),
+        text: (text, tokens) => this.#grow(conversation, message, view, text, tokens),
         source: (source) => ((message.source = source), view.source(source)),
         pace: (tokens, ms) => this.host.onPace(tokens, ms),
         status: (text) => view.status(text),

@@ -35,7 +35,7 @@ export interface Message {
   /** It ended before its end: stopped, or the page was closed. */
   cut?: boolean;
   /** Where they were asked for. */
-  tokens?: Token[];
+  tokens?: readonly Token[];
 }
 
 export interface Conversation {

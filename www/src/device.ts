@@ -1,6 +1,6 @@
 // What this device can hold, as far as a browser tells, and whether a model fits. Knows no page.
 
-import { catalog, type CatalogFile, type CatalogModel } from "kinglet/catalog";
+import { catalog, cpuLimit, type CatalogFile, type CatalogModel } from "kinglet/catalog";
 
 export interface Device {
   /** The GPU that the engine would take. A GPU's memory, a browser does not tell. */
@@ -10,8 +10,6 @@ export interface Device {
   cores: number;
 }
 
-/** A wasm heap ends at 4 GiB, of which the engine keeps 160 MiB for itself (src/model/memory.rs). */
-const CPU_LIMIT = (4096 - 160) * 2 ** 20;
 /** Of a device's memory a page should leave the rest to others. */
 const FAIR_SHARE = 0.5;
 /** Beyond this, the browser is likely to end the page. */
@@ -73,7 +71,7 @@ export function verdict(needs: Needs, device: Device): Verdict {
   const onGpu = device.gpu !== null && needs.gpu !== null;
   const bytes = onGpu ? needs.gpu! + needs.gpuHeap : needs.cpu;
   const where = onGpu ? "gpu" : "cpu";
-  if (!onGpu && bytes > CPU_LIMIT) return { answer: "no", where: null, bytes, why: `It needs ${gigabytes(bytes)}; without a GPU a page has ${gigabytes(CPU_LIMIT)} at most.` };
+  if (!onGpu && bytes > cpuLimit) return { answer: "no", where: null, bytes, why: `It needs ${gigabytes(bytes)}; without a GPU a page has ${gigabytes(cpuLimit)} at most.` };
   const of = told === undefined ? `about ${gibibytes(memory)}, as a guess: this browser does not say` : `${gibibytes(memory)} or more`;
   const why = `It takes ${gigabytes(bytes)} ${onGpu ? "of GPU and page memory" : "of the page's memory"}; this device has ${of}.`;
   if (bytes > memory * MOST) return { answer: "risky", where, bytes, why: `${why} The browser may end the page.` };

@@ -17,4 +17,5 @@ export function short(n: number, unit = ""): string {
 
 export const bytes = (n: number) => short(n, "B");
 export const seconds = (ms: number) => `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
-export const rate = (tokens: number, ms: number) => (ms > 0 ? ((tokens * 1000) / ms).toFixed(1) : "–");
+/** Of tokens a second, three digits. */
+export const rate = (tokens: number, ms: number) => (ms > 0 ? count(Number(((tokens * 1000) / ms).toPrecision(3))) : "–");

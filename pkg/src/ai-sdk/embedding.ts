@@ -2,7 +2,7 @@
 
 import type { EmbeddingModelV3, EmbeddingModelV4, EmbeddingModelV4CallOptions } from "@ai-sdk/provider";
 import { MOST_TEXTS } from "../embeddings.js";
-import { badRequest, KingletError } from "../errors.js";
+import { asAborter, checkEmbeddings } from "../face.js";
 import type { Engine } from "../types.js";
 
 /** Version 4 of the interface, for ai 7. */
@@ -13,7 +13,7 @@ export type KingletEmbeddingModel = EmbeddingModelV4 & {
 
 /** Vectors of length one; `dimensions` cannot be chosen. */
 export function embeddingModel(engine: Pick<Engine, "embeddings"> & Partial<Pick<Engine, "info">>, { modelId }: { modelId?: string } = {}): KingletEmbeddingModel {
-  if (typeof engine?.embeddings?.create !== "function") throw badRequest("engine", "must be an engine: it has no embeddings.create");
+  checkEmbeddings(engine);
   const v4: KingletEmbeddingModel = {
     specificationVersion: "v4",
     provider: "kinglet",
@@ -25,7 +25,7 @@ export function embeddingModel(engine: Pick<Engine, "embeddings"> & Partial<Pick
         const { data, usage } = await engine.embeddings.create({ input: values, ...(dimensions !== undefined && { dimensions }) }, { signal });
         return { embeddings: data.map(({ embedding }) => embedding as number[]), usage: { tokens: usage.prompt_tokens }, warnings: [] };
       } catch (e) {
-        throw e instanceof KingletError && e.code === "ABORTED" && signal?.aborted ? signal.reason : e;
+        throw asAborter(e, signal);
       }
     },
     asV3: () => ({ ...v4, specificationVersion: "v3" }) as unknown as EmbeddingModelV3,

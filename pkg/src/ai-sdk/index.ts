@@ -4,23 +4,12 @@ import type {
   LanguageModelV3, LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4Content, LanguageModelV4FinishReason,
   LanguageModelV4StreamPart, LanguageModelV4Usage, SharedV4Warning,
 } from "@ai-sdk/provider";
-import { badRequest, KingletError } from "../errors.js";
+import { asAborter, checkChat, type Chat, type Chunk } from "../face.js";
 import type { ToolCallPiece } from "../tool-pieces.js";
-import type { Chunk } from "./chunk.js";
 import { toRequest } from "./request.js";
 
+export type { Chat };
 export { embeddingModel, type KingletEmbeddingModel } from "./embedding.js";
-
-/** What has chat completions: an engine, a router. */
-export interface Chat {
-  readonly chat: {
-    completions: {
-      /** As OpenAI's. */
-      create(request: never, options?: { signal?: AbortSignal }): Promise<unknown>;
-    };
-  };
-  readonly info?: { name?: string; architecture?: string };
-}
 
 /** What stands for the model, and in each request. */
 export interface LanguageModelOptions {
@@ -40,7 +29,7 @@ type Part = LanguageModelV4StreamPart;
 
 /** A model of the AI SDK on an engine or a router. Throws BAD_REQUEST for anything else. */
 export function languageModel(model: Chat, { modelId, defaults = {} }: LanguageModelOptions = {}): KingletLanguageModel {
-  if (typeof model?.chat?.completions?.create !== "function") throw badRequest("model", "must be an engine or a router: it has no chat.completions.create");
+  checkChat(model);
   const id = modelId ?? model.info?.name ?? model.info?.architecture ?? "router";
 
   async function* parts(options: LanguageModelV4CallOptions): AsyncGenerator<Part> {
@@ -51,9 +40,7 @@ export function languageModel(model: Chat, { modelId, defaults = {} }: LanguageM
       yield { type: "stream-start", warnings };
       yield* translate(chunks, options.includeRawChunks ?? false);
     } catch (e) {
-      // Whoever aborts expects the error of an abort.
-      if (e instanceof KingletError && e.code === "ABORTED" && signal?.aborted) throw signal.reason;
-      throw e;
+      throw asAborter(e, signal);
     }
   }
 

@@ -10,9 +10,7 @@ import { ChatGenerationChunk, type ChatResult } from "@langchain/core/outputs";
 import type { Runnable } from "@langchain/core/runnables";
 import { convertToOpenAITool } from "@langchain/core/utils/function_calling";
 import { toJsonSchema } from "@langchain/core/utils/json_schema";
-import type { Chunk } from "../ai-sdk/chunk.js";
-import type { Chat } from "../ai-sdk/index.js";
-import { badRequest, KingletError } from "../errors.js";
+import { asAborter, checkChat, checkEmbeddings, type Chat, type Chunk } from "../face.js";
 import type { ResponseFormat } from "../openai.js";
 import type { Engine } from "../types.js";
 import { chunkOf, toMessage } from "./messages.js";
@@ -45,7 +43,7 @@ export class ChatKinglet extends BaseChatModel<ChatKingletCallOptions> {
 
   constructor({ model, defaults = {}, ...params }: ChatKingletParams) {
     super(params);
-    if (typeof model?.chat?.completions?.create !== "function") throw badRequest("model", "must be an engine or a router: it has no chat.completions.create");
+    checkChat(model);
     this.#model = model;
     this.#defaults = defaults;
   }
@@ -97,9 +95,7 @@ export class ChatKinglet extends BaseChatModel<ChatKingletCallOptions> {
         await runManager?.handleLLMNewToken(generated.text, undefined, undefined, undefined, undefined, { chunk: generated });
       }
     } catch (e) {
-      // Whoever aborts expects the error of an abort.
-      if (e instanceof KingletError && e.code === "ABORTED" && signal?.aborted) throw signal.reason;
-      throw e;
+      throw asAborter(e, signal);
     }
   }
 
@@ -130,7 +126,7 @@ export class KingletEmbeddings extends Embeddings {
 
   constructor({ engine, ...params }: EmbeddingsParams & { engine: Pick<Engine, "embeddings"> }) {
     super(params);
-    if (typeof engine?.embeddings?.create !== "function") throw badRequest("engine", "must be an engine: it has no embeddings.create");
+    checkEmbeddings(engine);
     this.#engine = engine;
   }
 

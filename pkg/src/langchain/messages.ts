@@ -1,7 +1,7 @@
 // LangChain's messages as OpenAI's, and OpenAI's chunks as LangChain's.
 
 import { AIMessageChunk, type AIMessage, type BaseMessage, type ChatMessage, type ToolMessage } from "@langchain/core/messages";
-import type { Chunk } from "../ai-sdk/chunk.js";
+import type { Chunk } from "../face.js";
 import { badRequest } from "../errors.js";
 
 const ROLES: Record<string, string> = { human: "user", ai: "assistant", system: "system", developer: "developer", tool: "tool" };

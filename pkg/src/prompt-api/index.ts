@@ -1,13 +1,12 @@
 // The Prompt API (https://github.com/webmachinelearning/prompt-api) for browsers without it: `LanguageModel` on an engine or a
 // router of this package. Text only.
 
-import type { Chat } from "../ai-sdk/index.js";
+import { isChat, type Chat, type Chunk } from "../face.js";
 import { badRequest, KingletError } from "../errors.js";
 import { History, messagesOf, type Prompt, type PromptMessage } from "./history.js";
 import { check, constraintText, domError, quotaExceeded, responseFormat, sampling, textOnly, until, type CoreOptions } from "./options.js";
 import type { ToolCall } from "../openai.js";
 import { addPiece } from "../tool-pieces.js";
-import type { Chunk, Reply } from "./reply.js";
 
 export type { Prompt, PromptMessage };
 
@@ -38,12 +37,19 @@ interface PromptOptions {
   signal?: AbortSignal;
 }
 
+/** What is read of an answer. */
+interface Reply {
+  text: string;
+  calls: ToolCall[];
+  tokens: number;
+}
+
 /** A tool that calls tools for ever is stopped. */
 const MOST_ROUNDS = 8;
 
 /** True where `LanguageModel` is now ours. */
 export function installPromptApi(source: PromptApiSource, { force = false, target = globalThis }: PromptApiOptions = {}): boolean {
-  if (typeof source !== "function" && typeof source?.chat?.completions?.create !== "function") {
+  if (typeof source !== "function" && !isChat(source)) {
     throw badRequest("the model", "must be an engine, a router, or a function that makes one");
   }
   if ("LanguageModel" in target && !force) return false;

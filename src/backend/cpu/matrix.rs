@@ -14,7 +14,8 @@ use crate::{Error, Result};
 const STRIP_BYTES: usize = 16 << 10;
 
 /// Batches of no more tokens are multiplied by weights as they stand, which are unpacked for each four tokens: reading them
-/// from memory goes on meanwhile, and the sums are bit by bit those of single tokens.
+/// from memory goes on meanwhile, and the sums are bit by bit those of single tokens. Attention splits them over their positions,
+/// with the same effect.
 pub const FEW: usize = 8;
 
 /// Of as many whole groups as fit, at least one.

@@ -41,9 +41,6 @@ use weights::{Loading, Weights};
 /// cache and for an abort to be noticed soon.
 pub const MAX_BATCH: usize = 128;
 
-/// Whose sums are those of single tokens; larger ones would gain little.
-const CHECKABLE_BATCH: usize = matrix::FEW;
-
 pub use estimate::estimate;
 pub use memory::reserve;
 
@@ -204,7 +201,7 @@ impl Backend for CpuBackend {
     }
 
     fn checkable_batch(&self) -> usize {
-        CHECKABLE_BATCH
+        matrix::FEW
     }
 
     fn threads(&self) -> usize {

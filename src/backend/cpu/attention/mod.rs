@@ -9,6 +9,7 @@ mod tile;
 use std::ops::Range;
 
 use super::kv_cache::{CHUNK, Element, Head, I8, I16, room};
+use super::matrix::FEW;
 use super::memory::{reserve, zeros};
 use super::pool::{Parts, Pool};
 use super::{CpuBackend, math};
@@ -18,9 +19,6 @@ use tile::{TILE, Tile, quantize};
 
 /// Queries of a unit: their sums, and a chunk of keys and values, should stay in the first-level cache.
 const GROUP: usize = 32;
-
-/// Batches of no more tokens are split over their positions.
-const FEW: usize = 8;
 
 /// The least positions of a part, and the most parts.
 const PART: usize = 128;

@@ -61,6 +61,8 @@ pub trait Kernel {
 macro_rules! with_kernel {
     ($format:expr, $relaxed:expr, |$K:ident| $e:expr) => {{
         use $crate::backend::cpu::simd::{floats, formats as f, ints::*};
+        // In the browser each binary has its own flavour, and needs no other.
+        let relaxed = if cfg!(target_arch = "wasm32") { $crate::num::v128::RELAXED } else { $relaxed };
         macro_rules! go {
             ($kernel:ty) => {{
                 type $K = $kernel;
@@ -69,8 +71,7 @@ macro_rules! with_kernel {
         }
         macro_rules! int {
             ($format_type:ty) => {
-                // In the browser each binary has its own flavour, and needs no other.
-                if if cfg!(target_arch = "wasm32") { $crate::num::v128::RELAXED } else { $relaxed } { go!(Ints<$format_type, Bytes>) } else { go!(Ints<$format_type, Pairs>) }
+                if relaxed { go!(Ints<$format_type, Bytes>) } else { go!(Ints<$format_type, Pairs>) }
             };
         }
         match $format {
