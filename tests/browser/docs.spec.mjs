@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join, relative } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, launchWithExtension } from "./lib/browser.mjs";
 import { scriptOf, randomOf } from "./lib/fault-scripts.mjs";
@@ -41,7 +41,7 @@ after(async () => {
 const answer = Buffer.concat(scriptOf("none", { random: randomOf(1), text: "Hello from the cloud.", slowMs: 0 }).steps.map(({ bytes }) => Buffer.from(bytes ?? [])));
 
 const folder = join(ROOT, "pkg/docs");
-const pages = [join(ROOT, "pkg/README.md"), ...readdirSync(folder).map((name) => join(folder, name))].filter((path) => path.endsWith(".md"));
+const pages = [join(ROOT, "README.md"), join(ROOT, "pkg/README.md"), ...readdirSync(folder).map((name) => join(folder, name))].filter((path) => path.endsWith(".md"));
 /** The blocks of a page in a language. */
 const blocks = (/** @type {string} */ path, /** @type {string} */ language) => [...readFileSync(path, "utf8").matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms"))].map(([, code]) => code);
 
@@ -54,13 +54,13 @@ function blocksOf(/** @type {string} */ path) {
 
 for (const path of pages) {
   blocksOf(path).scripts.forEach((code, i) =>
-    test(`${basename(path)}, block ${i + 1}`, async () => {
+    test(`${relative(ROOT, path)}, block ${i + 1}`, async () => {
       const page = await browser.newPage();
       // Chromium's own would have no model here.
       await page.addInitScript(() => void delete (/** @type {any} */ (globalThis).LanguageModel));
       page.on("dialog", (dialog) => void dialog.accept());
       await page.route("https://ai.example.com/**", (route) => route.fulfill({ contentType: "text/event-stream", headers: { "Access-Control-Allow-Origin": "*" }, body: answer }));
-      await page.route("https://huggingface.co/**", (route) => route.fulfill({ headers: { "Access-Control-Allow-Origin": "*" }, path: join(PACKAGE, "dist/default.gguf") }));
+      await page.route(/^https:\/\/(huggingface\.co|example\.org)\//, (route) => route.fulfill({ headers: { "Access-Control-Allow-Origin": "*" }, path: join(PACKAGE, "dist/default.gguf") }));
       await page.goto(site.base + "/");
       const shown = await page.evaluate(async (code) => {
         const shown = /** @type {unknown[]} */ ([]);
@@ -72,7 +72,7 @@ for (const path of pages) {
           const script = Object.assign(document.createElement("script"), { type: "module", textContent: `${code}\nended();` });
           document.head.append(script);
         });
-        return shown.map(String);
+        return [...shown.map(String), ...(document.body?.innerText ? [document.body.innerText] : [])];
       }, code);
       assert.ok(shown.length > 0, "it shows something");
       await page.close();

@@ -13,12 +13,14 @@ const PROJECTS = join(ROOT, "tests/packaging");
 const BUILT = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "packaging");
 const tarball = readdirSync(join(ROOT, "pkg")).find((name) => name.endsWith(".tgz"));
 
-/** What the documentation tells an app to allow; next.js puts scripts into its pages. */
-const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' SCRIPTS; worker-src 'self'; connect-src 'self'; style-src 'self'; base-uri 'none'";
+/** What the documentation tells an app to allow, and styles; next.js puts scripts into its pages. */
+const [DOCUMENTED = ""] = /^default-src 'none';.*$/m.exec(readFileSync(join(ROOT, "pkg/docs/troubleshooting.md"), "utf8")) ?? [];
+const POLICY = `${DOCUMENTED.replace("'wasm-unsafe-eval'", "'wasm-unsafe-eval' SCRIPTS")}; style-src 'self'; base-uri 'none'`;
 
 /** @type {import("playwright-core").Browser} */
 let browser;
 before(async () => {
+  assert.match(DOCUMENTED, /script-src/, "the policy of the documentation");
   assert.ok(tarball, "the package is not packed: run `cargo xtask pack`");
   browser = await launch();
 });

@@ -206,7 +206,7 @@ test("the performance panel has the engine's figures and draws them over time", 
   await ask("Who are you?");
   await section.getByText("Writing, answer by answer").waitFor();
   const text = (await section.locator("dl").textContent()) ?? "";
-  assert.match(text, /Reading the prompt[\d.]+ tokens\/s.*Writing[\d.]+ tokens\/s.*First token after[\d.]+ s.*Prompt\d+ tokens, [1-9]\d* of them remembered.*BackendCPU.*Threads\d/);
+  assert.match(text, /Reading the prompt[\d.,]+ tokens\/s.*Writing[\d.,]+ tokens\/s.*First token after[\d.]+ s.*Prompt\d+ tokens, [1-9]\d* of them remembered.*BackendCPU.*Threads\d/);
   await section.locator("dd", { hasText: /MB \(weights 2\.\d+ MB/ }).waitFor();
   const points = await section.locator("figure").filter({ hasText: "Writing, answer by answer" }).locator("circle").count();
   assert.equal(points, 2, "a point for each answer");
