@@ -96,7 +96,7 @@ test("asks the embedded model, and the answer streams in", async () => {
   const streamed = new Set(states.filter(([busy]) => busy === "true").map(([, text]) => text));
   assert.ok(streamed.size >= 4, `the answer came in ${streamed.size} pieces`);
   for (const text of streamed) assert.ok(answer.startsWith(text), "what was shown stays");
-  assert.match((await page.locator(".note").textContent()) ?? "", /\d tokens · [\d.]+ tokens\/s/);
+  assert.match((await page.locator(".note").textContent()) ?? "", /\d tokens · [\d,.]+ tokens\/s/);
   assert.deepEqual(requests.filter((url) => !url.startsWith(site.base)), [], "nothing is fetched from elsewhere");
 });
 
