@@ -220,7 +220,7 @@ impl Matrix {
                 v128_store(rows.as_mut_ptr().cast(), total[0]);
                 v128_store(rows[4..].as_mut_ptr().cast(), total[1]);
             }
-            out.copy_from_slice(&rows[..out.len()]);
+            put(&rows, out);
         }
     }
 
@@ -290,9 +290,19 @@ impl Matrix {
             let rows = first..rows.end.min(first + ROWS);
             for (t, total) in total.iter().enumerate() {
                 // SAFETY: the caller's.
-                unsafe { self.place(token + t, &rows, out) }.copy_from_slice(&total[..rows.len()]);
+                put(total, unsafe { self.place(token + t, &rows, out) });
             }
         }
+    }
+}
+
+/// The sums of a group's rows, of which the last group may have fewer.
+#[inline(always)]
+fn put(sums: &[f32; ROWS], out: &mut [f32]) {
+    match <&mut [f32; ROWS]>::try_from(&mut *out) {
+        Ok(all) => *all = *sums,
+        // In wasm a copy of unknown length is a call that takes as long as a hundred products.
+        Err(_) => out.copy_from_slice(&sums[..out.len()]),
     }
 }
 

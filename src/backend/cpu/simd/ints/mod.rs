@@ -56,6 +56,9 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     /// Quads whose rests share a vector.
     const REST_QUADS: usize = if Self::SIGNED || F::HIGH == 0 { 1 } else { 8 / Self::REST };
 
+    /// Quads that one token's product takes in a row.
+    const RUN: usize = if D::STEPS == 1 || F::HIGH == 1 { 4 } else { 2 };
+
     /// Scales of rows 0-3 and 4-7; halves without their 2^112.
     #[inline(always)]
     unsafe fn scales(p: *const u8, head: [v128; 2], signed: bool) -> [v128; 2] {
@@ -76,9 +79,9 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
         }
     }
 
-    /// The weights of quad Q: for each step rows 0-3 and 4-7; `p` at the codes.
+    /// The weights of quad Q: for each step rows 0-3 and 4-7; `p` at the codes, `rest` at the rests.
     #[inline(always)]
-    unsafe fn quad<const Q: usize>(p: *const u8) -> [[v128; 2]; 2] {
+    unsafe fn quad<const Q: usize>(p: *const u8, rest: *const u8) -> [[v128; 2]; 2] {
         unsafe {
             if Self::SIGNED {
                 let w = |i: usize| i16x8_load_extend_i8x8(p.add(32 * Q + 8 * i));
@@ -88,7 +91,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
             let bits = |n: usize| u8x16_splat((1 << n) - 1);
             let mut w = [v128_and(v, bits(4 + F::HIGH)), v128_and(u16x8_shr(v, 4 + F::HIGH as u32), bits(Self::TOP))];
             if F::HIGH > 0 {
-                let rest = v128_load(p.add(128 + 16 * (Q / Self::REST_QUADS)));
+                let rest = v128_load(rest.add(16 * (Q / Self::REST_QUADS)));
                 let from = Self::REST * (Q % Self::REST_QUADS);
                 let rest = match from < Self::TOP {
                     true => i16x8_shl(rest, (Self::TOP - from) as u32),
@@ -107,7 +110,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     unsafe fn quad_at(p: *const u8, q: usize) -> [[v128; 2]; 2] {
         unsafe {
             if Self::SIGNED {
-                return Self::quad::<0>(p.add(32 * q));
+                return Self::quad::<0>(p.add(32 * q), p);
             }
             let v = v128_load(p.add(16 * q));
             let bits = |n: usize| u8x16_splat((1 << n) - 1);
@@ -156,9 +159,9 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     }
 
     #[inline(always)]
-    unsafe fn step<const Q: usize>(acc: &mut [v128; 2], w: *const u8, x: *const u8) {
+    unsafe fn step<const Q: usize>(acc: &mut [v128; 2], w: *const u8, rest: *const u8, x: *const u8) {
         unsafe {
-            let w = Self::quad::<Q>(w);
+            let w = Self::quad::<Q>(w, rest);
             for s in 0..D::STEPS {
                 let x = v128_load32_splat(x.add((Q * D::STEPS + s) * 4));
                 acc[0] = D::step(acc[0], w[s][0], x);
@@ -170,7 +173,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     #[inline(always)]
     unsafe fn expand_quad<const Q: usize>(w: *const u8, out: *mut u8) {
         unsafe {
-            let w = Self::quad::<Q>(w);
+            let w = Self::quad::<Q>(w, w.add(Self::CODE_BYTES));
             for s in 0..D::STEPS {
                 let out = out.add((Q * D::STEPS + s) * 32);
                 v128_store(out, w[s][0]);
@@ -225,6 +228,10 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
             let mut total = [f32x4_splat(0.0); 2];
             let (mut w, mut data) = (group, x.data);
             let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
+            // LLVM must not know how many: it sinks what an accumulator is made of to where that is used. Of all eight quads,
+            // one accumulator after the other, this takes more registers than there are, and how slow the spills are
+            // depends on how the engine's stack happens to be aligned.
+            let runs = black_box(8 / Self::RUN / Self::PARTS);
             for _ in 0..cols / (32 * Self::SUBS) {
                 let [head, min_head] = Self::heads(&mut w);
                 for _ in 0..Self::SUBS {
@@ -237,29 +244,27 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                         }
                     }
                     let x = v128_load32_splat(scale.cast());
-                    let mut finish = |acc: [v128; 2], part: usize| {
+                    let (mut codes, mut rest) = (codes, codes.add(Self::CODE_BYTES));
+                    for part in 0..Self::PARTS {
+                        let mut acc = [Self::start(minus_sum.add(part)); 2];
+                        for _ in 0..runs {
+                            Self::step::<0>(&mut acc, codes, rest, data);
+                            Self::step::<1>(&mut acc, codes, rest, data);
+                            if Self::RUN == 4 {
+                                Self::step::<2>(&mut acc, codes, rest, data);
+                                Self::step::<3>(&mut acc, codes, rest, data);
+                            }
+                            codes = codes.add(Self::CODE_BYTES / 8 * Self::RUN);
+                            rest = rest.add(Self::REST_BYTES / 8 * Self::RUN);
+                            data = data.add(4 * D::STEPS * Self::RUN);
+                        }
                         let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2);
                         for h in 0..2 {
                             let dot = f32x4_convert_i32x4(D::sum(acc[h]));
                             total[h] = f32x4_madd(dot, f32x4_mul(s[h], x), total[h]);
                         }
-                    };
-                    let mut acc = [Self::start(minus_sum); 2];
-                    Self::step::<0>(&mut acc, codes, data);
-                    Self::step::<1>(&mut acc, codes, data);
-                    Self::step::<2>(&mut acc, codes, data);
-                    Self::step::<3>(&mut acc, codes, data);
-                    if Self::PARTS == 2 {
-                        finish(acc, 0);
-                        acc = [Self::start(minus_sum.add(1)); 2];
                     }
-                    Self::step::<4>(&mut acc, codes, data);
-                    Self::step::<5>(&mut acc, codes, data);
-                    Self::step::<6>(&mut acc, codes, data);
-                    Self::step::<7>(&mut acc, codes, data);
-                    finish(acc, Self::PARTS - 1);
                     w = w.add(Self::BLOCK_BYTES);
-                    data = data.add(32 * D::STEPS);
                     scale = scale.add(1);
                     sum = sum.add(1);
                     minus_sum = minus_sum.add(Self::PARTS);
