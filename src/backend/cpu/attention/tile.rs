@@ -233,8 +233,10 @@ unsafe fn dots<E: Element, const R: usize, const W: usize, const PAIR: usize, co
 ) -> [[v128; W]; R] {
     let mut acc = [[i32x4_splat(0); W]; R];
     let (mut cached, mut words) = (cached, words);
-    for _ in 0..pairs / 2 {
-        for i in 0..2 {
+    // Pairs in a row; of several rows their products would not stay in registers.
+    let run = if R == 1 { 2 } else { 1 };
+    for _ in 0..pairs / run {
+        for i in 0..run {
             // SAFETY: the caller's.
             unsafe {
                 let v: [v128; W] = std::array::from_fn(|w| {
@@ -250,8 +252,8 @@ unsafe fn dots<E: Element, const R: usize, const W: usize, const PAIR: usize, co
         }
         // SAFETY: or behind the last.
         unsafe {
-            cached = cached.add(32 * E::BYTES);
-            words = words.add(8 * PAIR);
+            cached = cached.add(16 * run * E::BYTES);
+            words = words.add(4 * run * PAIR);
         }
     }
     acc
