@@ -57,7 +57,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     const REST_QUADS: usize = if Self::SIGNED || F::HIGH == 0 { 1 } else { 8 / Self::REST };
 
     /// Quads that one token's product takes in a row.
-    const RUN: usize = if D::STEPS == 1 || F::HIGH == 1 { 4 } else { 2 };
+    const RUN: usize = if F::HIGH == 1 { 4 } else { 2 };
 
     /// Scales of rows 0-3 and 4-7; halves without their 2^112.
     #[inline(always)]
