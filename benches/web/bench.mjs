@@ -8,14 +8,14 @@ import { execFileSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { measure } from './lib/run.mjs';
 import { machineFacts } from './lib/machine.mjs';
-import { table, comparison } from './lib/tables.mjs';
+import { table, comparison, shapeOf } from './lib/tables.mjs';
 
 const HERE = import.meta.dirname;
 const USAGE = `node bench.mjs [--package [NAME=]FOLDER_OR_TGZ]... [--peers FOLDER] [options]
 
   --package   the packed package (folder with package.json, or the .tgz); twice to compare two. Default ../../pkg
   --binaries  relaxed,simd128: which wasm binaries of it to run. Default: the one it chooses itself
-  --threads   1,2: with how many threads to run it. Default 1
+  --threads   1,2: with how many threads to run it, and its peers. Default 1
   --peers     a set-up copy of the peers' folder; its contenders run interleaved with ours
   --with      which of them. Default wllama2,candle,tjs,llama-native,llama-sse42
   --only-peers  without our package
@@ -47,25 +47,25 @@ function packageFolder(given) {
   return folder;
 }
 
-const models = v.models.split(',');
-const contenders = [];
-if (!v['only-peers']) {
-  for (const given of v.package ?? [path.join(HERE, '../../pkg')]) {
+/** Our package or packages, with each binary and number of threads. */
+function ours() {
+  const binaries = v.binaries?.split(',') ?? [undefined];
+  if (!binaries.every((b) => [undefined, 'relaxed', 'simd128'].includes(b))) { console.error('--binaries takes relaxed, simd128'); process.exit(2); }
+  return (v.package ?? [path.join(HERE, '../../pkg')]).flatMap((given) => {
     const [, name, place] = /^(?:(\w[\w.-]*)=)?(.+)$/.exec(given);
     const folder = packageFolder(place);
-    const binaries = v.binaries?.split(',') ?? [undefined];
-    if (!binaries.every((b) => [undefined, 'relaxed', 'simd128'].includes(b))) { console.error('--binaries takes relaxed, simd128'); process.exit(2); }
-    const counts = v.threads.split(',').map(Number);
-    if (!counts.every((n) => Number.isInteger(n) && n > 0)) { console.error('--threads takes numbers'); process.exit(2); }
-    for (const binary of binaries) {
-      for (const threads of counts) {
-        const words = [name ?? 'kinglet', binary, counts.length > 1 && `${threads} thread${threads > 1 ? 's' : ''}`];
-        contenders.push({ label: words.filter(Boolean).join(' '), package: folder, binary, threads });
-      }
-    }
-  }
+    return binaries.flatMap((binary) => counts.map((threads) => ({ label: withThreads([name ?? 'kinglet', binary], threads), package: folder, binary, threads })));
+  });
 }
-if (v.peers) contenders.push(...v.with.split(',').map((contender) => ({ label: contender, contender })));
+
+const models = v.models.split(',');
+const contenders = [];
+const counts = v.threads.split(',').map(Number);
+if (!counts.every((n) => Number.isInteger(n) && n > 0)) { console.error('--threads takes numbers'); process.exit(2); }
+const withThreads = (words, threads) => [...words, counts.length > 1 && `${threads} thread${threads > 1 ? 's' : ''}`].filter(Boolean).join(' ');
+if (!v['only-peers']) contenders.push(...ours());
+// candle's wasm has one thread.
+if (v.peers) contenders.push(...v.with.split(',').flatMap((contender) => counts.filter((n) => n === 1 || contender !== 'candle').map((threads) => ({ label: withThreads([contender], threads), contender, threads }))));
 
 const options = {
   models: path.resolve(v['models-dir']), peers: v.peers && path.resolve(v.peers), chromium: v.chromium, verbose: v.verbose, prompts: JSON.parse(fs.readFileSync(path.join(HERE, 'prompts.json'), 'utf8')),
@@ -74,7 +74,7 @@ const options = {
 /** The model in the form a contender reads; null where it has none. ONNX contenders run each shape once, at q8. */
 function modelFor(c, model) {
   if (!c.contender?.startsWith('tjs')) return `${model}.gguf`;
-  const shape = /^smollm2-[\d.]+[mb]/.exec(model)[0];
+  const shape = shapeOf({ model });
   const first = models.find((m) => m.startsWith(shape)) === model;
   return first && fs.existsSync(path.join(options.peers, 'onnx', shape)) ? `${shape}#q8` : null;
 }

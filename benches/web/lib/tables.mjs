@@ -1,15 +1,16 @@
 // From result rows (one per measurement) to Markdown. Values are medians over rounds; a ratio is the median of the ratios
 // within each round, so that slow moments of the machine cancel out.
 
-const KV_BYTES = { 'smollm2-135m': 23040, 'smollm2-360m': 40960, 'smollm2-1.7b': 196608 }; // per position, two bytes an element
+const KV_BYTES = { 'smollm2-135m': 23040, 'smollm2-360m': 40960, 'smollm2-1.7b': 196608, 'qwen2.5-0.5b': 12288 }; // per position, two bytes an element
 const MB = 1e6;
 const NATIVE = /^llama-/;
+const TJS = /^tjs/;
 
 const median = (values) => { const s = values.filter(Number.isFinite).sort((a, b) => a - b), m = s.length >> 1; return !s.length ? NaN : s.length % 2 ? s[m] : (s[m - 1] + s[m]) / 2; };
 const number = (x, digits = 1) => (Number.isFinite(x) ? x.toFixed(digits) : '–');
 const markdown = (head, lines, words = 1) => [`| ${head.join(' | ')} |`, `|${head.map((_, i) => (i < words ? '---' : '--:')).join('|')}|`, ...lines.map((l) => `| ${l.join(' | ')} |`)].join('\n');
 
-export const shapeOf = (row) => /^smollm2-[\d.]+[mb]/.exec(row.model)?.[0];
+export const shapeOf = (row) => /^(smollm2|qwen2\.5)-[\d.]+[mb]/.exec(row.model)?.[0];
 const typeOf = (row) => (row.model.includes('#') ? 'Q8_0' : row.model.slice(shapeOf(row).length + 1).replace('.gguf', ''));
 const isOurs = (row) => row.heapBytes !== undefined;
 const isRelaxed = (row) => !!row.code?.wasm.some((f) => /relaxed|threads/.test(f));
@@ -59,36 +60,47 @@ function best(candidates, field, low = false) {
   return scored.sort((x, y) => (low ? x[2] - y[2] : y[2] - x[2]))[0];
 }
 
+/** What is asked for: by binary and type, times the best peer in the browser; the first token at most. */
 const GATES = {
-  decodeTps: { relaxed: { Q4_0: 2.2, Q8_0: 1.6 }, simd128: { Q4_0: 1.6, Q8_0: 1.3 } },
-  prefillTps: { relaxed: { Q4_0: 2, Q8_0: 2 }, simd128: {} },
+  decodeTps: { relaxed: { Q4_0: 3, Q4_K_M: 3, Q8_0: 1.6 }, simd128: { Q4_0: 1.6, Q8_0: 1.3 } },
+  prefillTps: { relaxed: 4, ofTransformersJs: 2 },
+  firstTokenMs: { 'smollm2-135m Q4_0': 0.7 },
 };
+/** Of native llama.cpp with all that the processor has, a core against a core. */
+const NATIVE_GATES = { decodeTps: 1, prefillTps: 0.6 };
 
-/** Ours against the best peer in the browser, against native llama.cpp, and our contenders against each other. */
+/** Ours against the best peer in the browser with as many threads, against native llama.cpp, and our contenders against each other. */
 export function comparison(rows) {
   const models = grouped(rows), lines = [], among = [];
   const all = [...models].flatMap(([model, contenders]) => [...contenders].map(([name, of]) => ({ model, name, of })));
   const verdict = (value, gate, low) => (gate === undefined || !Number.isFinite(value) ? '' : (low ? value <= gate : value >= gate) ? 'yes' : '**no**');
   for (const [model, contenders] of models) {
     const entries = [...contenders].map(([name, of]) => [name, of.filter((r) => !r.error)]).filter(([, of]) => of.length);
-    const ours = entries.filter(([, of]) => isOurs(of[0])), peers = entries.filter(([, of]) => !isOurs(of[0]) && !NATIVE.test(of[0].label));
-    // transformers.js q8 stands with Q8_0; in prefill and first token it counts against every type
+    const ours = entries.filter(([, of]) => isOurs(of[0]));
     const [shape, type] = model.split(' ');
-    const tjs = all.filter((x) => x.model === `${shape} Q8_0` && x.model !== model && x.of[0].label.startsWith('tjs')).map((x) => [x.name, x.of]);
     for (const [name, of] of ours) {
       const level = isRelaxed(of[0]) ? 'relaxed' : 'simd128';
-      for (const [field, title, against, low] of [['decodeTps', 'decode', peers], ['prefillTps', 'prefill', [...peers, ...tjs]], ['firstTokenMs', 'first token', [...peers, ...tjs], true]]) {
-        const rival = best(against, field, low);
-        if (!rival) continue;
+      const threads = of[0].threads ?? 1;
+      const rivals = entries.filter(([, o]) => !isOurs(o[0]) && (o[0].threads ?? 1) === threads);
+      const native = rivals.filter(([, o]) => NATIVE.test(o[0].label)), gguf = rivals.filter(([, o]) => !NATIVE.test(o[0].label) && !TJS.test(o[0].label));
+      // transformers.js q8 stands with Q8_0; in prefill and first token it counts against every type
+      const tjs = all.filter((x) => x.model === `${shape} Q8_0` && TJS.test(x.of[0].label) && (x.of[0].threads ?? 1) === threads).map((x) => [x.name, x.of]);
+      const against = (candidates, field, title, gate, low) => {
+        const rival = best(candidates, field, low);
+        if (!rival) return;
         const value = ratio(of, rival[1], field);
-        const gate = field === 'firstTokenMs' ? (model === 'smollm2-135m Q4_0' ? 0.7 : undefined) : GATES[field][level][type];
         lines.push([`${model}, ${name}`, title, `${number(value, 2)} x ${rival[0]}`, gate === undefined ? '' : `${low ? '<=' : '>='} ${gate}`, verdict(value, gate, low)]);
+      };
+      against(type === 'Q8_0' ? [...gguf, ...tjs] : gguf, 'decodeTps', 'decode', GATES.decodeTps[level][type]);
+      against(gguf, 'prefillTps', 'prefill', GATES.prefillTps[level]);
+      against(tjs, 'prefillTps', 'prefill', level === 'relaxed' ? GATES.prefillTps.ofTransformersJs : undefined);
+      against([...gguf, ...tjs], 'firstTokenMs', 'first token', GATES.firstTokenMs[model], true);
+      for (const rival of native) {
+        const gates = level === 'relaxed' && rival[1][0].label.startsWith('llama-native') ? NATIVE_GATES : {};
+        for (const [field, title] of [['decodeTps', 'decode'], ['prefillTps', 'prefill']]) against([rival], field, title, gates[field]);
       }
       const extra = median(of.map(beyond));
       lines.push([`${model}, ${name}`, 'heap beyond file + KV', `${number(extra, 0)} MB`, '<= 64 MB', verdict(extra, 64, true)]);
-      for (const [native, rival] of entries.filter(([, o]) => NATIVE.test(o[0].label))) {
-        lines.push([`${model}, ${name}`, 'decode, prefill', `${number(ratio(of, rival, 'decodeTps'), 2)} x, ${number(ratio(of, rival, 'prefillTps'), 2)} x ${native}`, '', '']);
-      }
     }
     for (const [name, of] of ours.slice(1)) {
       const [first, base] = ours[0], hashes = new Set([...of, ...base].map((r) => r.textHash));
