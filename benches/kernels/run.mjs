@@ -18,7 +18,7 @@ const option = (name, otherwise) => {
 const formats = option('formats', 'Q4_0,Q8_0,Q4_K,Q5_0,Q6_K,F16').split(',');
 const flavours = option('features', 'relaxed,plain').split(',');
 const inNode = process.argv.includes('--node');
-if (inNode && flavours.includes('relaxed') && !process.execArgv.join().includes('relaxed')) {
+if (inNode && flavours.includes('relaxed') && parseInt(process.versions.node) < 22 && !process.execArgv.join().includes('relaxed')) {
   execFileSync(process.execPath, ['--experimental-wasm-relaxed-simd', ...process.argv.slice(1)], { stdio: 'inherit' });
   process.exit();
 }

@@ -12,7 +12,7 @@ const option = (name, otherwise) => {
   const i = process.argv.indexOf('--' + name);
   return i < 0 ? otherwise : process.argv[i + 1];
 };
-if (!process.execArgv.join().includes('relaxed')) {
+if (parseInt(process.versions.node) < 22 && !process.execArgv.join().includes('relaxed')) {
   execFileSync(process.execPath, ['--experimental-wasm-relaxed-simd', ...process.argv.slice(1)], { stdio: 'inherit' });
   process.exit();
 }
