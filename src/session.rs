@@ -31,7 +31,7 @@ pub struct Session<B = CpuBackend> {
     tokenizer: Tokenizer,
     /// A template that does not compile spoils chat, not the model.
     template: Result<ChatTemplate>,
-    /// As the file has it.
+    /// As the file has it, or whoever chose another.
     template_text: String,
     info: Info,
     clock: Clock,
@@ -341,7 +341,7 @@ impl<B: Backend> Session<B> {
         Ok(Step::Token { id, text, reasoning, calls, signals, top_logprobs, special, so_far })
     }
 
-    /// The chat template as the file has it; empty where it has none.
+    /// The chat template as the file has it, empty where it has none; or the one chosen instead.
     pub fn template_text(&self) -> &str {
         &self.template_text
     }

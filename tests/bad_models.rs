@@ -253,6 +253,20 @@ fn templates_know_what_day_it_is() {
     assert!(now.abs_diff(told) <= 60, "{said}: {told}, not {now}");
 }
 
+/// An app that runs no template out of a file gives one, or has the family's; where there is none it is told so at once.
+#[test]
+fn a_chosen_template_replaces_the_files() {
+    let model = Model { template: Some("{{ raise_exception('the file') }}"), ..Model::good() };
+    let load = |choice: &str| model.load(LoadOptions { chat_template: Some(choice.into()), ..LoadOptions::default() });
+    let mut session = load("{{ messages[0].content }}").unwrap();
+    let messages = serde_json::from_str(r#"[{ "role": "user", "content": "Hello" }]"#).unwrap();
+    session.start(&Request { messages: Some(messages), ..Request::default() }).unwrap();
+    assert_eq!(session.template_text(), "{{ messages[0].content }}");
+    let error = load("family").err().unwrap();
+    assert_eq!(error.code(), ErrorCode::BadRequest);
+    assert!(error.to_string().contains("none that comes with Kinglet"), "{error}");
+}
+
 #[test]
 fn too_little_memory_is_told_before_loading() {
     let with = |limit, context_length| {

@@ -5,9 +5,9 @@
 #[allow(dead_code)]
 mod common;
 
-use common::{data, from_json, gemma, metadata};
+use common::{as_gguf, data, from_json, gemma, gemma_metadata, metadata};
 use kinglet::formats::{Metadata, StringArray, Value as Entry};
-use kinglet::text::{ChatTemplate, Message, Special, Tokenizer};
+use kinglet::text::{ChatTemplate, Family, Message, Special, Tokenizer, families};
 use kinglet::{Error, ErrorCode};
 use serde_json::{Value, json};
 
@@ -62,15 +62,20 @@ fn source(name: &str, fixture: &Value) -> Option<String> {
     Some(config["chat_template"].as_str().unwrap().to_string())
 }
 
-/// Text and ids are those of `apply_chat_template`; what fails there fails here.
+/// Text and ids are those of `apply_chat_template`; what fails there fails here. So it is with the family's template.
 fn like_transformers(name: &str, least: usize) {
     let fixtures: Value = serde_json::from_str(include_str!("fixtures/chat.json")).unwrap();
-    let fixture = &fixtures[name];
-    let Some(source) = source(name, fixture) else { return };
+    let family = Family::named(name).map(|family| family.source.to_string());
+    for source in [source(name, &fixtures[name]), family].into_iter().flatten() {
+        renders_like_transformers(name, &fixtures[name], &source, least);
+    }
+}
+
+fn renders_like_transformers(name: &str, fixture: &Value, source: &str, least: usize) {
     let vocabulary = if fixture["cases"][0]["ids"].is_null() { None } else { from_json(name) };
     let names = [&fixture["bos"], &fixture["eos"]].map(|v| v.as_str().unwrap_or("<none>"));
     let control = if names[0] == names[1] { &names[..1] } else { &names[..] };
-    let mut template = ChatTemplate::new(&source, &small(control));
+    let mut template = ChatTemplate::new(source, &small(control));
     template.set_clock(1_763_800_000);
     let cases = fixture["cases"].as_array().unwrap();
     assert!(cases.len() >= least, "{name}: {}", cases.len());
@@ -302,6 +307,10 @@ fn bos_exactly_once() {
         assert_eq!(ids[0], 1);
     }
     let from_file = ChatTemplate::from_gguf(&file, &tokenizer).unwrap();
+    let of_family = ChatTemplate::new(Family::named("phi-3").unwrap().source, &tokenizer);
+    let talk = json!([{ "role": "user", "content": "u\n" }, { "role": "assistant", "content": " a" }, { "role": "user", "content": "v" }]);
+    let ids = |template: &ChatTemplate| template.encode(&tokenizer, &messages(talk.clone()), None).unwrap();
+    assert_eq!(ids(&from_file), ids(&of_family));
     let expected = "<s><|user|>\nHi<|end|>\n<|assistant|>\n";
     assert_eq!(from_file.render(&user("Hi"), None, true).unwrap(), expected);
     // Phi-3's tokens swallow the line break after them.
@@ -319,6 +328,97 @@ fn without_a_template() {
     );
     let plain = ChatTemplate::from_gguf(&none, &small(&["<bos>"])).unwrap();
     assert_eq!(plain.render(&user(" Hi "), None, true).unwrap(), "User: Hi\n\nAssistant:");
+}
+
+/// Which of the templates that come with the crate is for a file, told by its header.
+#[test]
+fn families() {
+    let of = |architecture: &str, file: Option<Metadata>| {
+        let own = ("general.architecture".to_string(), Entry::String(architecture.into()));
+        let entries = file.iter().flat_map(Metadata::iter).map(|(key, value)| (key.to_string(), value.clone()));
+        let mut file = Metadata::new([own].into_iter().chain(entries).collect());
+        let tokenizer = Tokenizer::from_gguf(&mut file).unwrap();
+        ChatTemplate::chosen("family", &file, &tokenizer).map(|(_, source)| source)
+    };
+    let json = |name: &str, pre: &str| {
+        let json = std::fs::read(data(&format!("tokenizers/{name}/tokenizer.json"))?).unwrap();
+        let tokens = Tokenizer::from_tokenizer_json(&json).unwrap().vocab_size();
+        Some(Metadata::new(as_gguf(&json, pre, tokens)))
+    };
+    for (architecture, file, name) in [
+        ("llama", json("smollm2", "smollm"), "smollm2"),
+        ("qwen2", json("qwen2.5", "qwen2"), "qwen2.5"),
+        ("phi3", json("phi-4-mini", "gpt-4o"), "phi-4-mini"),
+        ("phi3", metadata("vocab/ggml-vocab-phi-3.gguf"), "phi-3"),
+        ("gemma3", Some(gemma_metadata()), "gemma-3"),
+        // What shares their tokens, but not their way.
+        ("smollm3", json("smollm2", "smollm"), "chatml"),
+        ("qwen3moe", json("qwen2.5", "qwen2"), "chatml"),
+    ] {
+        if file.is_some() {
+            assert_eq!(of(architecture, file).unwrap(), Family::named(name).unwrap().source, "{name}");
+        }
+    }
+    for (names, architecture, name) in [
+        (&["<bos>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"][..], "llama", "llama-3"),
+        (&["<bos>", "<|im_start|>", "<|im_end|>", "<think>"], "qwen3", "qwen3"),
+        // Qwen2, whose template says another sentence than Qwen2.5's where there is no system message.
+        (&["<bos>", "<|im_start|>", "<|im_end|>"], "qwen2", "chatml"),
+    ] {
+        let file = Metadata::new(vec![("general.architecture".into(), Entry::String(architecture.into()))]);
+        let found = Family::of(&file, &small(names)).unwrap();
+        assert_eq!(found.name, name);
+    }
+    let types = include_str!("../pkg/src/types.ts");
+    let (_, union) = types.split_once("type TemplateFamily = ").unwrap();
+    let names: Vec<String> = families::FAMILIES.iter().map(|family| format!("\"{}\"", family.name)).collect();
+    assert_eq!(union.lines().next().unwrap(), names.join(" | ") + ";", "pkg/src/types.ts");
+    if let Some(file) = metadata("vocab/ggml-vocab-llama-spm.gguf") {
+        let error = of("llama", Some(file)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::BadRequest);
+        assert!(
+            ["(architecture llama)", "chatml", "gemma-3"].iter().all(|word| error.to_string().contains(word)),
+            "{error}"
+        );
+    }
+}
+
+/// An app's choice replaces what the file says, its template for tools included.
+#[test]
+fn chosen() {
+    let own = |key: &str| (format!("tokenizer.{key}"), Entry::String("{{ raise_exception('the file') }}".into()));
+    let file = Metadata::new(vec![own("chat_template"), own("chat_template.tool_use")]);
+    let tokenizer = small(&["<bos>", "<|im_start|>", "<|im_end|>"]);
+    let chosen = |choice: &str| ChatTemplate::chosen(choice, &file, &tokenizer);
+    let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
+    for (choice, expected) in [
+        ("family", "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"),
+        (
+            "llama-3",
+            "<bos><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "Hi"),
+    ] {
+        let (template, _) = chosen(choice).unwrap();
+        assert_eq!(template.render(&user("Hi"), None, true).unwrap(), expected);
+        assert_eq!(template.render(&user("Hi"), Some(&tools), true).unwrap(), expected);
+    }
+    let qwen = |arguments: Value| {
+        let (template, _) = chosen("qwen3").unwrap();
+        template.render_with(&user("Hi"), None, arguments.as_object().unwrap(), true).unwrap()
+    };
+    let asked = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(qwen(json!({})), asked);
+    assert_eq!(qwen(json!({ "enable_thinking": false })), format!("{asked}<think>\n\n</think>\n\n"));
+    for (choice, code, says) in [
+        ("chatlm", ErrorCode::BadRequest, "\"chatlm\" is neither a family nor a template"),
+        ("", ErrorCode::BadRequest, "smollm2, qwen2.5"),
+        ("{% for m in messages %}", ErrorCode::BadTemplate, "line 1"),
+    ] {
+        let error = chosen(choice).err().unwrap();
+        assert_eq!(error.code(), code);
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 /// Templates that fail say why and where, and none of them hangs or brings the stack down (1 MB, as in the browser).

@@ -104,6 +104,10 @@ fn the_calibration_is_of_this_model() {
     let checkpoint = block_on(Checkpoint::open(&mut open())).unwrap();
     let template = checkpoint.metadata.string("tokenizer.chat_template").unwrap().unwrap();
     let calibration = calibration();
+    // The extension has it write with the family's.
+    let options = LoadOptions { chat_template: Some("family".into()), ..LoadOptions::default() };
+    let session = block_on(Session::load(&mut open(), options, |_, _| {})).unwrap();
+    assert_eq!(session.template_text(), template);
     assert_eq!(calibration.mismatch(&MadeFor::new(&sha256, template, &greedy(), "cpu")), Vec::<&str>::new());
     let feasibility = &calibration.feasibility;
     assert!(feasibility.certifiable && feasibility.auroc.unwrap() >= 0.9, "{feasibility:?}");

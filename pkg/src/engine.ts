@@ -53,9 +53,10 @@ function checkOptions(options: EngineOptions): void {
   if (typeof Worker === "undefined" && typeof options.worker !== "function") {
     throw new KingletError("BAD_REQUEST", "there is no Worker here: an engine runs in a browser. On a server import the package, and create the engine in the browser; in a service worker, create it in a page");
   }
-  const { backend = "auto", kvCache = "f16", contextLength, threads, prefix } = options;
+  const { backend = "auto", kvCache = "f16", chatTemplate = "file", contextLength, threads, prefix } = options;
   if (!["auto", "webgpu", "cpu"].includes(backend)) throw badRequest("backend", 'must be "auto", "webgpu" or "cpu"');
   if (!["f16", "int8"].includes(kvCache)) throw badRequest("kvCache", 'must be "f16" or "int8"');
+  if (typeof chatTemplate !== "string") throw badRequest("chatTemplate", 'must be "file", "family", a family\'s name or a template\'s text');
   if (threads !== undefined && !(Number.isSafeInteger(threads) && threads > 0 && threads <= MOST_THREADS)) {
     throw badRequest("threads", `must be an integer from 1 to ${MOST_THREADS}`);
   }

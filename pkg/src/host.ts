@@ -47,8 +47,8 @@ export class Host {
       e.preventDefault();
       this.#crash(e.message || NO_SCRIPT);
     };
-    const { threads, contextLength, kvCache, backend = "auto", prefix, testing } = options;
-    const load: ToWorker = { type: "load", parts, store, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, backend, prefix: prefix && checkPrefix(prefix), testing };
+    const { threads, contextLength, kvCache, chatTemplate, backend = "auto", prefix, testing } = options;
+    const load: ToWorker = { type: "load", parts, store, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, chatTemplate, backend, prefix: prefix && checkPrefix(prefix), testing };
     this.#worker.postMessage(load, transfer);
   }
 

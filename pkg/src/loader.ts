@@ -136,7 +136,8 @@ export class Loader {
 
   async #start(how: { backend: "cpu" } | { backend: "webgpu"; gpu: Gpu["options"]; tune: boolean }): Promise<void> {
     if (how.backend === "cpu") await this.#startThreads();
-    const options = JSON.stringify({ contextLength: this.message.contextLength, kvInt8: this.message.kvCache === "int8", heapLimit: this.wasm.heapLimit, ...how });
+    const { contextLength, kvCache, chatTemplate } = this.message;
+    const options = JSON.stringify({ contextLength, kvInt8: kvCache === "int8", chatTemplate, heapLimit: this.wasm.heapLimit, ...how });
     this.engine = await this.wasm.Engine.load(this.#sources, options, (done, total) => this.#progress.loaded(done, total));
   }
 

@@ -99,7 +99,7 @@ export type Call =
 export type Reply = number[] | string | MemoryUse | null;
 
 export type ToWorker =
-  | { type: "load"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; threads?: number; contextLength?: number; kvCache?: EngineOptions["kvCache"]; backend: NonNullable<EngineOptions["backend"]>; prefix?: EngineRequest; testing?: Testing }
+  | { type: "load"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; threads?: number; contextLength?: number; kvCache?: EngineOptions["kvCache"]; chatTemplate?: string; backend: NonNullable<EngineOptions["backend"]>; prefix?: EngineRequest; testing?: Testing }
   /** Instead of "load", in a worker of its own: what the header says. */
   | { type: "inspect"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; question: InspectQuestion }
   /** Instead of "load": its parts are stored, and nothing else. */

@@ -48,6 +48,12 @@ export interface EngineOptions {
    */
   kvCache?: "f16" | "int8";
   /**
+   * Whose chat template writes conversations: "file" (the default) the model file's own; "family" the one of the package for
+   * the model's family, so that no template is run out of a file that was downloaded; or a family's name, or a template's
+   * text, in Jinja. Fails with BAD_REQUEST where the package has none for the model.
+   */
+  chatTemplate?: "file" | "family" | TemplateFamily | (string & {});
+  /**
    * For the download, e.g. `{ Authorization: "Bearer ..." }`. Sent to the given URL's origin only: a browser drops
    * Authorization when a redirect leaves the origin, and a redirect with any other header is refused.
    */
@@ -85,6 +91,9 @@ export interface EngineOptions {
   /** For the package's own tests only: may change or go at any time. */
   testing?: Testing;
 }
+
+/** Families of models whose chat templates come with the package; "chatml" is any model's that has ChatML's tokens. */
+export type TemplateFamily = "smollm2" | "qwen2.5" | "qwen3" | "phi-4-mini" | "phi-3" | "gemma-3" | "llama-3" | "chatml";
 
 /** What every conversation begins with; the fields are those of a chat's request. */
 export type Prefix = Pick<ChatRequest, "messages" | "tools" | "chat_template_kwargs" | "reasoning_effort">;

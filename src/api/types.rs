@@ -37,6 +37,8 @@ pub struct JsLoadOptions {
     context_length: Option<usize>,
     #[serde(default)]
     kv_int8: bool,
+    #[serde(default)]
+    chat_template: Option<String>,
     /// Bytes that the heap can have, where it is less than wasm32 can address.
     #[serde(default)]
     heap_limit: Option<u64>,
@@ -66,7 +68,8 @@ impl JsLoadOptions {
     pub fn session(&self) -> LoadOptions {
         let context_length = self.context_length;
         let memory_limit = self.heap_limit.map(memory::limit_of_heap).or_else(memory::default_limit);
-        LoadOptions { context_length, kv_int8: self.kv_int8, clock, wall_clock, memory_limit }
+        let chat_template = self.chat_template.clone();
+        LoadOptions { context_length, kv_int8: self.kv_int8, chat_template, clock, wall_clock, memory_limit }
     }
 }
 

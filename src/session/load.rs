@@ -43,6 +43,8 @@ impl<B: Backend> Session<B> {
         let spec = &blueprint.spec;
         let tokenizer = Tokenizer::from_gguf(&mut checkpoint.metadata)?;
         arch::check_vocabulary(&tokenizer, spec)?;
+        let chosen = options.chat_template.as_deref().filter(|choice| *choice != "file");
+        let chosen = chosen.map(|choice| ChatTemplate::chosen(choice, &checkpoint.metadata, &tokenizer)).transpose()?;
         let mut backend = new_backend(spec.clone(), context_length).await?;
         let fits = on_cpu(&blueprint, &checkpoint, options.memory_limit);
         if backend.adapter().is_none() {
@@ -51,10 +53,16 @@ impl<B: Backend> Session<B> {
         weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
 
         let clock = options.clock;
-        let template_text = checkpoint.metadata.string("tokenizer.chat_template").ok().flatten().unwrap_or_default();
+        let (template, template_text) = match chosen {
+            Some((template, text)) => (Ok(template), text),
+            None => {
+                let text = checkpoint.metadata.string("tokenizer.chat_template").ok().flatten().unwrap_or_default();
+                (ChatTemplate::from_gguf(&checkpoint.metadata, &tokenizer), text.into())
+            }
+        };
         Ok(Self {
-            template_text: template_text.into(),
-            template: ChatTemplate::from_gguf(&checkpoint.metadata, &tokenizer),
+            template_text,
+            template,
             info: Info {
                 architecture: spec.architecture.clone(),
                 name: checkpoint.metadata.string("general.name").ok().flatten().map(String::from),

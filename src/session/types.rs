@@ -18,6 +18,8 @@ pub struct LoadOptions {
     pub context_length: Option<usize>,
     /// See [`crate::backend::DecoderSpec::kv_int8`].
     pub kv_int8: bool,
+    /// `file` (the default): the file's own; else see [`crate::text::ChatTemplate::chosen`].
+    pub chat_template: Option<String>,
     /// Bytes that model, cache and scratch may take. Default: what wasm32 can address; no limit elsewhere.
     pub memory_limit: Option<u64>,
     /// wasm32-unknown-unknown has no clock of its own: without one the times of [`Stats`] are 0 there.
@@ -32,6 +34,7 @@ impl Default for LoadOptions {
         Self {
             context_length: None,
             kv_int8: false,
+            chat_template: None,
             memory_limit: memory::default_limit(),
             clock: system_clock,
             wall_clock,

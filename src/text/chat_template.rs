@@ -1,5 +1,6 @@
 //! Chat templates as files carry them (Jinja), with the extras that Hugging Face templates use.
 
+use super::families::{self, Family};
 use super::{Tokenizer, ToolUse, jinja, seams};
 use crate::formats::Metadata;
 use crate::{Error, Result};
@@ -31,20 +32,39 @@ pub struct ChatTemplate {
     now: Option<i64>,
 }
 
-const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 const PLAIN: &str = "{% for message in messages %}{{ message.role | capitalize + ': ' + message.content | trim + '\n\n' }}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}";
 
 impl ChatTemplate {
     /// The file's own template, else ChatML where its tokens exist, else a plain "User: ..." form. A template that
     /// does not parse fails when it is used, so that such a file still completes raw text.
     pub fn from_gguf(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
-        let chatml = ["<|im_start|>", "<|im_end|>"].iter().all(|name| tokenizer.id(name).is_some());
+        let chatml = Family::named("chatml").filter(|family| family.is_in(tokenizer));
         let source = metadata.string("tokenizer.chat_template")?;
-        let source = source.unwrap_or(if chatml { CHATML } else { PLAIN });
+        let source = source.unwrap_or(chatml.map_or(PLAIN, |family| family.source));
         let mut template = ChatTemplate::new(source, tokenizer);
         let tool_source = metadata.string("tokenizer.chat_template.tool_use")?;
         template.tool_source = tool_source.map(jinja::without_generation_tags);
         Ok(template)
+    }
+
+    /// The template that an app chose: of the model's family (`family`), of a family by its name, or `choice` itself as Jinja;
+    /// with what stands in for the file's text.
+    ///
+    /// Errors: [`Error::BadRequest`] where there is no such family; [`Error::Template`] where the text does not parse.
+    #[cold]
+    pub fn chosen(choice: &str, metadata: &Metadata, tokenizer: &Tokenizer) -> Result<(ChatTemplate, String)> {
+        let source = match Family::named(choice) {
+            Some(family) => family.source,
+            None if choice == "family" => Family::of(metadata, tokenizer)?.source,
+            None if choice.contains("{{") || choice.contains("{%") => choice,
+            None => {
+                let problem = format!("\"{choice}\" is neither a family nor a template");
+                return Err(Error::BadRequest(format!("the chat template: {problem}; {}", families::choices())));
+            }
+        };
+        let template = ChatTemplate::new(source, tokenizer);
+        template.env.template_from_str(&template.source).map_err(explain)?;
+        Ok((template, source.into()))
     }
 
     /// A template from elsewhere: a `chat_template.jinja`, or the user's own.

@@ -5,6 +5,7 @@ mod bpe;
 mod byte_level;
 pub mod chat_template;
 pub mod detokenizer;
+pub mod families;
 mod fim;
 mod jinja;
 mod nfc;
@@ -21,5 +22,6 @@ pub mod vocab;
 
 pub use chat_template::{ChatTemplate, Message};
 pub use detokenizer::Detokenizer;
+pub use families::Family;
 pub use tokenizer::{Special, Tokenizer};
 pub use tools::{ToolFormat, ToolUse};
