@@ -263,7 +263,7 @@ fn a_chosen_template_replaces_the_files() {
     session.start(&Request { messages: Some(messages), ..Request::default() }).unwrap();
     assert_eq!(session.template_text(), "{{ messages[0].content }}");
     let error = load("family").err().unwrap();
-    assert_eq!(error.code(), ErrorCode::BadRequest);
+    assert_eq!(error.code(), ErrorCode::BadTemplate);
     assert!(error.to_string().contains("none that comes with Kinglet"), "{error}");
 }
 

@@ -14,6 +14,7 @@ use kinglet::formats::Checkpoint;
 use kinglet::model::memory::{Model, browser_limit, default_context};
 use kinglet::model::{arch, catalog};
 use kinglet::source::ByteSource;
+use kinglet::text::Family;
 use pollster::block_on;
 use serde_json::{Map, Value, json};
 use shapes::{Mix, Shape, Vocabulary, shape, tensors};
@@ -46,17 +47,17 @@ const QWEN_RESEARCH: &str = "Qwen-Research";
 const PUBLISHED: [Published; 13] = [
     Published {
         id: "smollm2-135m-instruct", name: "SmolLM2 135M Instruct", family: "smollm2", shape: "smollm2-135m",
-        licence: (APACHE, "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct"), template: "chatml",
+        licence: (APACHE, "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct"), template: "smollm2",
         files: &[File { mix: "Q8_0", repository: "bartowski/SmolLM2-135M-Instruct-GGUF", file: "SmolLM2-135M-Instruct-Q8_0.gguf", bytes: 144_811_360 }],
     },
     Published {
         id: "smollm2-360m-instruct", name: "SmolLM2 360M Instruct", family: "smollm2", shape: "smollm2-360m",
-        licence: (APACHE, "https://huggingface.co/HuggingFaceTB/SmolLM2-360M-Instruct"), template: "chatml",
+        licence: (APACHE, "https://huggingface.co/HuggingFaceTB/SmolLM2-360M-Instruct"), template: "smollm2",
         files: &[File { mix: "Q8_0", repository: "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", file: "smollm2-360m-instruct-q8_0.gguf", bytes: 386_404_992 }],
     },
     Published {
         id: "smollm2-1.7b-instruct", name: "SmolLM2 1.7B Instruct", family: "smollm2", shape: "smollm2-1.7b",
-        licence: (APACHE, "https://huggingface.co/HuggingFaceTB/SmolLM2-1.7B-Instruct"), template: "chatml",
+        licence: (APACHE, "https://huggingface.co/HuggingFaceTB/SmolLM2-1.7B-Instruct"), template: "smollm2",
         files: &[
             File { mix: "Q4_K_M", repository: "bartowski/SmolLM2-1.7B-Instruct-GGUF", file: "SmolLM2-1.7B-Instruct-Q4_K_M.gguf", bytes: 1_055_609_824 },
             File { mix: "Q8_0", repository: "bartowski/SmolLM2-1.7B-Instruct-GGUF", file: "SmolLM2-1.7B-Instruct-Q8_0.gguf", bytes: 1_820_414_944 },
@@ -64,17 +65,17 @@ const PUBLISHED: [Published; 13] = [
     },
     Published {
         id: "phi-4-mini-instruct", name: "Phi-4-mini Instruct", family: "phi-4", shape: "phi-4-mini",
-        licence: ("MIT", "https://huggingface.co/microsoft/Phi-4-mini-instruct"), template: "phi-4",
+        licence: ("MIT", "https://huggingface.co/microsoft/Phi-4-mini-instruct"), template: "phi-4-mini",
         files: &[File { mix: "Q4_K_M", repository: "unsloth/Phi-4-mini-instruct-GGUF", file: "Phi-4-mini-instruct-Q4_K_M.gguf", bytes: 2_491_874_272 }],
     },
     Published {
         id: "gemma-3-270m-it", name: "Gemma 3 270M it", family: "gemma-3", shape: "gemma-3-270m",
-        licence: GEMMA, template: "gemma",
+        licence: GEMMA, template: "gemma-3",
         files: &[File { mix: "Q8_0", repository: "ggml-org/gemma-3-270m-it-GGUF", file: "gemma-3-270m-it-Q8_0.gguf", bytes: 291_545_600 }],
     },
     Published {
         id: "gemma-3-1b-it", name: "Gemma 3 1B it", family: "gemma-3", shape: "gemma-3-1b",
-        licence: GEMMA, template: "gemma",
+        licence: GEMMA, template: "gemma-3",
         files: &[
             File { mix: "Q4_K_M", repository: "ggml-org/gemma-3-1b-it-GGUF", file: "gemma-3-1b-it-Q4_K_M.gguf", bytes: 806_058_240 },
             File { mix: "Q8_0", repository: "ggml-org/gemma-3-1b-it-GGUF", file: "gemma-3-1b-it-Q8_0.gguf", bytes: 1_069_306_368 },
@@ -82,7 +83,7 @@ const PUBLISHED: [Published; 13] = [
     },
     Published {
         id: "gemma-3-4b-it", name: "Gemma 3 4B it", family: "gemma-3", shape: "gemma-3-4b",
-        licence: GEMMA, template: "gemma",
+        licence: GEMMA, template: "gemma-3",
         files: &[File { mix: "Q4_K_M", repository: "ggml-org/gemma-3-4b-it-GGUF", file: "gemma-3-4b-it-Q4_K_M.gguf", bytes: 2_489_757_856 }],
     },
     Published {
@@ -262,7 +263,8 @@ fn every_entry_is_whole() {
         };
         let model = model.as_object().unwrap();
         ids.push(text(model, "id"));
-        ["name", "family", "architecture", "template"].iter().for_each(|key| drop(text(model, key)));
+        ["name", "family", "architecture"].iter().for_each(|key| drop(text(model, key)));
+        assert!(Family::named(&text(model, "template")).is_some());
         let licence = model["licence"].as_object().unwrap();
         assert!(!text(licence, "id").is_empty() && text(licence, "url").starts_with("https://"));
         let files = model["files"].as_array().unwrap();

@@ -373,14 +373,17 @@ fn families() {
     let (_, union) = types.split_once("type TemplateFamily = ").unwrap();
     let names: Vec<String> = families::FAMILIES.iter().map(|family| format!("\"{}\"", family.name)).collect();
     assert_eq!(union.lines().next().unwrap(), names.join(" | ") + ";", "pkg/src/types.ts");
-    if let Some(file) = metadata("vocab/ggml-vocab-llama-spm.gguf") {
-        let error = of("llama", Some(file)).unwrap_err();
-        assert_eq!(error.code(), ErrorCode::BadRequest);
-        assert!(
-            ["(architecture llama)", "chatml", "gemma-3"].iter().all(|word| error.to_string().contains(word)),
-            "{error}"
-        );
-    }
+    let file = |entries: &[(&str, &str)]| {
+        Metadata::new(entries.iter().map(|(key, value)| (key.to_string(), Entry::String(value.to_string()))).collect())
+    };
+    let (llama, tokenizer) = (("general.architecture", "llama"), small(&["<s>", "</s>"]));
+    assert_eq!(Family::of(&file(&[llama]), &tokenizer).unwrap().name, "plain");
+    let error = Family::of(&file(&[llama, ("tokenizer.chat_template", "[INST]")]), &tokenizer).err().unwrap();
+    assert_eq!(error.code(), ErrorCode::BadTemplate);
+    assert!(
+        ["(architecture llama)", "chatml, plain", "\"file\""].iter().all(|word| error.to_string().contains(word)),
+        "{error}"
+    );
 }
 
 /// An app's choice replaces what the file says, its template for tools included.

@@ -2,6 +2,7 @@
 // `import { catalog } from "kinglet/catalog"`.
 
 import json from "../catalog.json" with { type: "json" };
+import type { TemplateFamily } from "./types.js";
 
 /** A model that is known to run. */
 export interface CatalogModel {
@@ -14,8 +15,8 @@ export interface CatalogModel {
   parameters: number;
   contextLength: number;
   licence: { id: string; url: string };
-  /** The family of its chat template, which the file itself carries. */
-  template: string;
+  /** Its family's chat template: see `EngineOptions.chatTemplate`. The file itself carries it too. */
+  template: TemplateFamily;
   /** The smallest first. */
   files: CatalogFile[];
 }
@@ -42,7 +43,7 @@ export interface CatalogFile {
 }
 
 /** The models, by family and size. */
-export const catalog: readonly CatalogModel[] = json.models;
+export const catalog: readonly CatalogModel[] = json.models as CatalogModel[];
 
 /** What `memory.cpu` may be: a page holds no more on the CPU. */
 export const cpuLimit: number = json.cpuLimit;

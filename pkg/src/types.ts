@@ -50,7 +50,7 @@ export interface EngineOptions {
   /**
    * Whose chat template writes conversations: "file" (the default) the model file's own; "family" the one of the package for
    * the model's family, so that no template is run out of a file that was downloaded; or a family's name, or a template's
-   * text, in Jinja. Fails with BAD_REQUEST where the package has none for the model.
+   * text, in Jinja. "family" fails with BAD_TEMPLATE where the package has none for the model.
    */
   chatTemplate?: "file" | "family" | TemplateFamily | (string & {});
   /**
@@ -92,8 +92,8 @@ export interface EngineOptions {
   testing?: Testing;
 }
 
-/** Families of models whose chat templates come with the package; "chatml" is any model's that has ChatML's tokens. */
-export type TemplateFamily = "smollm2" | "qwen2.5" | "qwen3" | "phi-4-mini" | "phi-3" | "gemma-3" | "llama-3" | "chatml";
+/** Families of models whose chat templates come with the package; "chatml" is any model's that has ChatML's tokens, "plain" ("User: ...") that of a file without a template. */
+export type TemplateFamily = "smollm2" | "qwen2.5" | "qwen3" | "phi-4-mini" | "phi-3" | "gemma-3" | "llama-3" | "chatml" | "plain";
 
 /** What every conversation begins with; the fields are those of a chat's request. */
 export type Prefix = Pick<ChatRequest, "messages" | "tools" | "chat_template_kwargs" | "reasoning_effort">;

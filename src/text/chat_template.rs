@@ -32,15 +32,14 @@ pub struct ChatTemplate {
     now: Option<i64>,
 }
 
-const PLAIN: &str = "{% for message in messages %}{{ message.role | capitalize + ': ' + message.content | trim + '\n\n' }}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}";
-
 impl ChatTemplate {
-    /// The file's own template, else ChatML where its tokens exist, else a plain "User: ..." form. A template that
-    /// does not parse fails when it is used, so that such a file still completes raw text.
+    /// The file's own template, else its family's, else a plain "User: ..." form. A template that does not parse fails when
+    /// it is used, so that such a file still completes raw text.
     pub fn from_gguf(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
-        let chatml = Family::named("chatml").filter(|family| family.is_in(tokenizer));
-        let source = metadata.string("tokenizer.chat_template")?;
-        let source = source.unwrap_or(chatml.map_or(PLAIN, |family| family.source));
+        let source = match metadata.string("tokenizer.chat_template")? {
+            Some(own) => own,
+            None => Family::of(metadata, tokenizer)?.source,
+        };
         let mut template = ChatTemplate::new(source, tokenizer);
         let tool_source = metadata.string("tokenizer.chat_template.tool_use")?;
         template.tool_source = tool_source.map(jinja::without_generation_tags);
@@ -50,7 +49,8 @@ impl ChatTemplate {
     /// The template that an app chose: of the model's family (`family`), of a family by its name, or `choice` itself as Jinja;
     /// with what stands in for the file's text.
     ///
-    /// Errors: [`Error::BadRequest`] where there is no such family; [`Error::Template`] where the text does not parse.
+    /// Errors: [`Error::BadRequest`] where there is no such family; [`Error::Template`] where the model is of none, or the text
+    /// does not parse.
     #[cold]
     pub fn chosen(choice: &str, metadata: &Metadata, tokenizer: &Tokenizer) -> Result<(ChatTemplate, String)> {
         let source = match Family::named(choice) {

@@ -12,7 +12,8 @@ pub struct Family {
     pub source: &'static str,
     /// GGUF's `general.architecture`; empty: any.
     architecture: &'static str,
-    /// What the template writes has to be in the vocabulary, and what tells the family from its neighbours.
+    /// What the template writes has to be in the vocabulary, and what tells the family from its neighbours. Empty: for files
+    /// without a template, which were hardly trained to chat.
     tokens: &'static [&'static str],
     /// GGUF's `tokenizer.ggml.pre`; empty: any.
     pre: &'static str,
@@ -31,7 +32,7 @@ macro_rules! family {
 }
 
 /// The first that fits is a model's.
-pub const FAMILIES: [Family; 8] = [
+pub const FAMILIES: [Family; 9] = [
     family!("smollm2", "llama", "smollm", &["<|im_start|>", "<|im_end|>"]),
     family!("qwen2.5", "qwen2", "", &["<|im_start|>", "<|im_end|>", "<tool_call>"]),
     family!("qwen3", "qwen3", "", &["<|im_start|>", "<|im_end|>", "<think>"]),
@@ -40,6 +41,7 @@ pub const FAMILIES: [Family; 8] = [
     family!("gemma-3", "gemma3", "", &["<start_of_turn>", "<end_of_turn>"]),
     family!("llama-3", "llama", "", &["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]),
     family!("chatml", "", "", &["<|im_start|>", "<|im_end|>"]),
+    family!("plain", "", "", &[]),
 ];
 
 impl Family {
@@ -47,24 +49,24 @@ impl Family {
         FAMILIES.iter().find(|family| family.name == name)
     }
 
-    /// Whether the vocabulary has the family's tokens.
-    pub(super) fn is_in(&self, tokenizer: &Tokenizer) -> bool {
-        self.tokens.iter().all(|token| tokenizer.id(token).is_some())
-    }
-
     /// The family of the model with this header.
     ///
-    /// Errors: [`Error::BadRequest`] where it is of none.
+    /// Errors: [`Error::Template`] where it is of none and has a template of its own.
     #[cold]
     pub fn of(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<&'static Family> {
         let text = |key| metadata.string(key).ok().flatten().unwrap_or_default();
         let (architecture, pre) = (text("general.architecture"), text("tokenizer.ggml.pre"));
+        let own = metadata.get("tokenizer.chat_template").is_some();
         let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
-        let fits =
-            |family: &&Family| is(family.architecture, architecture) && is(family.pre, pre) && family.is_in(tokenizer);
+        let fits = |family: &&Family| {
+            is(family.architecture, architecture)
+                && is(family.pre, pre)
+                && !(own && family.tokens.is_empty())
+                && family.tokens.iter().all(|token| tokenizer.id(token).is_some())
+        };
         FAMILIES.iter().find(fits).ok_or_else(|| {
             let problem = format!("none that comes with Kinglet is for this model (architecture {architecture})");
-            Error::BadRequest(format!("the chat template: {problem}; {}", choices()))
+            Error::Template(format!("{problem}; {}", choices()))
         })
     }
 }

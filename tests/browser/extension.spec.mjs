@@ -6,6 +6,7 @@ import { join, relative } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { zip } from "../../www/extension/zip.mjs";
 import { temporaryFolder } from "./lib/browser.mjs";
+import { withMetadata, withTemplate } from "./lib/gguf.mjs";
 import { copyWithHosts, EXTENSION, openExtension } from "./lib/extension.mjs";
 import { randomOf, scriptOf } from "./lib/fault-scripts.mjs";
 import { ROOT, serve } from "./lib/server.mjs";
@@ -281,6 +282,27 @@ test("a server: the consent shows what would be sent, a no keeps the local answe
   assert.equal(sent.length, 1);
   await options.getByRole("button", { name: "Remove this server" }).click();
   await options.waitForFunction(async () => Object.keys({ ...(await chrome.storage.local.get(null)), ...(await chrome.storage.session.get(null)) }).length === 0);
+});
+
+test("a model's template is the package's, not the file's; where the package has none, it says what to do", async () => {
+  extension = await openExtension();
+  const panel = await extension.panel();
+  await panel.ready();
+  const options = await extension.open("options.html");
+  const use = async (/** @type {string} */ name, /** @type {Buffer} */ buffer) => {
+    await options.locator("#import-model").setInputFiles({ name: `${name}.gguf`, mimeType: "application/octet-stream", buffer });
+    await options.getByRole("button", { name: new RegExp(`^Use: ${name}`) }).click();
+  };
+  const embedded = readFileSync(join(EXTENSION, "kinglet/dist/default.gguf"));
+  await use("raising", withTemplate(embedded, "{{ raise_exception('this is written in the file') }}"));
+  await panel.page.waitForFunction(() => localStorage["kinglet-model"]?.includes("local:raising.gguf"));
+  await panel.ready();
+  await panel.ask("Who are you?");
+  assert.match(await panel.answer(1), /Kinglet/, "as the embedded model answers, whose template the package has");
+  const stories = readFileSync(join(ROOT, "../shared/data/stories260K/stories260K.gguf"));
+  await use("stories", withMetadata(stories, { "tokenizer.chat_template": "[INST]{{ messages[0].content }}[/INST]" }));
+  await panel.alert.getByText(/no chat template for this model.*Choose another model\. The page goes on/).waitFor();
+  await panel.page.locator("#where.ready").waitFor();
 });
 
 test("conversations stay until they are deleted; deleting everything leaves nothing", async () => {

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { withMetadata } from "./lib/gguf.mjs";
+import { withMetadata, withTemplate } from "./lib/gguf.mjs";
 import { file } from "./lib/hub.mjs";
 import { openPackage, STORIES } from "./lib/package.mjs";
 import { ROOT } from "./lib/server.mjs";
@@ -16,6 +16,9 @@ const THINKER = withMetadata(STORIES, {
   "tokenizer.chat_template": "{{ messages[0].content }}{% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}",
 });
 
+const KINGLET = readFileSync(join(ROOT, "models/kinglet-tiny.gguf"));
+const RAISING = withTemplate(KINGLET, "{{ raise_exception('this is written in the file') }}");
+
 /** @type {Awaited<ReturnType<typeof openPackage>>} */
 let it;
 before(async () => void (it = await openPackage()));
@@ -24,6 +27,7 @@ beforeEach(async () => {
   await it.open();
   it.route("/coder.gguf", file(CODER));
   it.route("/thinker.gguf", file(THINKER));
+  it.route("/kinglet.gguf", file(KINGLET));
 });
 
 describe("infilling", () => {
@@ -50,6 +54,45 @@ describe("infilling", () => {
     });
     assert.equal(error.code, "BAD_REQUEST");
     assert.match(String(error.message), /fill|infill|middle/i);
+  });
+});
+
+describe("chat templates", () => {
+  /** How many tokens a template makes of it. */
+  const read = (/** @type {string} */ model, /** @type {string | undefined} */ chatTemplate) => it.page.evaluate(async ([model, chatTemplate]) => {
+    const engine = await createEngine({ model, chatTemplate, cache: "none" });
+    const { usage } = await engine.chat.completions.create({ messages: [{ role: "user", content: "Once upon" }], max_tokens: 1 });
+    await engine.dispose();
+    return usage?.prompt_tokens ?? 0;
+  }, [model, chatTemplate]);
+  const refused = (/** @type {string} */ model, /** @type {unknown} */ chatTemplate) => it.page.evaluate(([model, chatTemplate]) => failure((async () => {
+    const engine = await createEngine({ model, chatTemplate, cache: "none" });
+    return engine.chat.completions.create({ messages: [{ role: "user", content: "Once upon" }], max_tokens: 1 });
+  })()), /** @type {[string, any]} */ ([model, chatTemplate]));
+
+  test("an app may give its own, or take the package's for the family instead of the file's", async () => {
+    it.route("/raising.gguf", file(RAISING));
+    const error = await refused("/raising.gguf", "file");
+    assert.equal(error.code, "BAD_TEMPLATE");
+    assert.match(String(error.message), /written in the file/);
+    const bare = await read("/raising.gguf", "{{ messages[0].content }}");
+    const chatml = await read("/raising.gguf", "chatml");
+    assert.ok(bare > 0 && chatml > bare + 4, `${bare}, ${chatml}`);
+    // Of the embedded model, which the file is but for the template, by its tokens.
+    assert.equal(await read("/raising.gguf", "family"), await read("/kinglet.gguf", undefined));
+  });
+
+  test("where there is none it says so, with the names of those that there are", async () => {
+    const none = await refused("/thinker.gguf", "family");
+    assert.equal(none.code, "BAD_TEMPLATE");
+    assert.match(String(none.message), /none that comes with Kinglet is for this model \(architecture llama\).*smollm2.*gemma-3.*"file"/);
+    const unknown = await refused("/thinker.gguf", "gemma");
+    assert.match(String(unknown.message), /"gemma" is neither a family nor a template/);
+    const broken = await refused("/thinker.gguf", "{% for %}");
+    assert.equal(broken.code, "BAD_TEMPLATE");
+    const number = await refused("/thinker.gguf", 3);
+    assert.equal(number.code, "BAD_REQUEST");
+    assert.match(String(number.message), /chatTemplate/);
   });
 });
 

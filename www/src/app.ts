@@ -1,7 +1,7 @@
 // The chat as a program: a page with the elements that it looks for (index.html has them all) becomes the app. This file
 // connects the parts; each part is a file beside it.
 
-import type { Engine } from "kinglet";
+import type { Engine, EngineOptions } from "kinglet";
 import { hideError, sentence, showError } from "./alert.js";
 import type { Result } from "./answer.js";
 import { Chat } from "./chat.js";
@@ -28,6 +28,8 @@ export interface AppHost {
   keepChoice(source: Source): void;
   /** Where the catalogue's files come from, if not from the Hugging Face Hub. */
   hub?: string;
+  /** As `createEngine` takes it: whose chat template writes conversations. Default: the model's file's. */
+  chatTemplate?: EngineOptions["chatTemplate"];
   /** Whether the last conversation is taken up: not where another page has it open, which would write over this one's words. */
   takesUp?: () => Promise<boolean>;
   /** Makes answers repeatable. */
@@ -171,7 +173,9 @@ export function startApp(host: AppHost): App {
       if (!fallback) find("model-name").textContent = "Choose a model";
       if (codeOf(error) === "ABORTED") return announce(`${nameOf(source)} was not loaded. What was downloaded is kept.`);
       const instead = fallback ? ` The page goes on with ${fallback.kind === "embedded" ? "the built-in model" : nameOf(fallback)}.` : "";
-      showError(sentence(error, nameOf(source)) + instead, ...(source.kind === "file" ? [] : [{ label: "Try again", act: () => choose(source) }]));
+      const foreign = host.chatTemplate === "family" && codeOf(error) === "BAD_TEMPLATE"; // the file's own could be run elsewhere
+      const why = foreign ? "Kinglet comes with no chat template for this model, and does not run the one in its file here. Choose another model" : error;
+      showError(sentence(why, nameOf(source)) + instead, ...(source.kind === "file" ? [] : [{ label: "Try again", act: () => choose(source) }]));
     },
     onEvent: announce,
     onMoved(source) {
@@ -180,7 +184,7 @@ export function startApp(host: AppHost): App {
       performancePanel.attach(loaded.engine);
       showFacts();
     },
-  }, host.hub);
+  }, host.hub, host.chatTemplate);
   const dialog = new ModelDialog({ choose, onOpen: showFacts, current: () => loaded?.source, say: announce, hub: host.hub });
 
   function showFacts(): void {

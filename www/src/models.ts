@@ -1,6 +1,6 @@
 // Which model is loaded, one at a time. A new one ends the loading or running of the old one and frees its memory first. Knows no page.
 
-import { createEngine, type Engine, type KingletError, type Progress } from "kinglet";
+import { createEngine, type Engine, type EngineOptions, type KingletError, type Progress } from "kinglet";
 import { catalog } from "kinglet/catalog";
 import { guard, TooLarge } from "./guard.js";
 
@@ -40,8 +40,11 @@ export class Models {
   /** The last source that worked. */
   #proven: Source | undefined;
 
-  /** @param hub where the catalogue's files come from, if not from the Hugging Face Hub */
-  constructor(watcher: Watcher, private readonly hub?: string) {
+  /**
+   * @param hub where the catalogue's files come from, if not from the Hugging Face Hub
+   * @param chatTemplate as `createEngine` takes it
+   */
+  constructor(watcher: Watcher, private readonly hub?: string, private readonly chatTemplate?: EngineOptions["chatTemplate"]) {
     this.#watcher = watcher;
   }
 
@@ -114,6 +117,7 @@ export class Models {
       model: modelOf(source),
       ...(source.kind === "embedded" ? { sha256: EMBEDDED_SHA256 } : {}),
       ...(this.hub ? { hub: this.hub } : {}),
+      ...(this.chatTemplate ? { chatTemplate: this.chatTemplate } : {}),
       signal,
       onProgress: (progress) => {
         if (!signal.aborted) this.#watcher.onProgress(source, progress);

@@ -55,6 +55,16 @@ export function withMetadata(file, entries) {
   return Buffer.concat([header, Buffer.alloc(padded(header.length) - header.length), file.subarray(dataStart)]);
 }
 
+/** The file with another chat template than its own, which is no longer than that one. */
+export function withTemplate(/** @type {Buffer} */ file, /** @type {string} */ template) {
+  const at = file.indexOf("tokenizer.chat_template") + "tokenizer.chat_template".length + 4;
+  const length = Number(file.readBigUInt64LE(at));
+  const copy = Buffer.from(file);
+  copy.fill(" ", at + 8, at + 8 + length);
+  if (copy.write(template, at + 8) > length) throw new Error(`the template has more than ${length} bytes`);
+  return copy;
+}
+
 /**
  * @param {Buffer} file
  * @param {number} parts

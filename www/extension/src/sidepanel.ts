@@ -23,6 +23,8 @@ const app = startApp({
   suggestions: ["Who are you?", "What can you do?"],
   firstSource: firstSource(),
   keepChoice: rememberChoice,
+  // The store's policy: no code that was fetched, and a file's template is a program.
+  chatTemplate: "family",
   routerStorage: routerStore.storage,
   takesUp: async () => (await panels()).length === 1,
   ask,
