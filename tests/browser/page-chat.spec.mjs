@@ -71,12 +71,13 @@ test("text that grows is drawn like text that is whole, at every length", async 
   const { page } = await open();
   const text = ["Intro *with* emphasis", "text\n#hashtag", "1. one\n   - deep\n2. two\n\n   still two", "```rust\nfn main() {}\n\n# no heading\n```", "> quote\n> goes on", "a | b\n--|--\n1 | 2", "setext\n---", "[link](https://example.com) **bold", "end`"].join("\n\n");
   const different = await page.evaluate(async (text) => {
-    const { GrowingMarkdown, render } = await import(/** @type {string} */ ("/markdown.js"));
+    const { GrowingMarkdown } = await import(/** @type {string} */ ("/markdown.js"));
     const [growing, whole] = [document.createElement("article"), document.createElement("article")];
     const view = new GrowingMarkdown(growing);
     for (let length = 1; length <= text.length; length++) {
       view.update(text.slice(0, length));
-      whole.replaceChildren(...render(text.slice(0, length)));
+      whole.replaceChildren();
+      new GrowingMarkdown(whole).update(text.slice(0, length));
       // The colours come later.
       const plain = (/** @type {string} */ html) => html.replace(/<span class="hljs[^>]*>|<\/span>/g, "");
       if (plain(growing.innerHTML) !== plain(whole.innerHTML)) return [text.slice(0, length), growing.innerHTML, whole.innerHTML];
@@ -84,6 +85,64 @@ test("text that grows is drawn like text that is whole, at every length", async 
     return null;
   }, text);
   assert.equal(different, null);
+});
+
+test("unsure tokens are marked within the Markdown, where they stand, while it grows", async () => {
+  const { page } = await open();
+  const text = ["Intro *with* emphasis and **very bold** words,", "an \\*escape\\*, a &amp; b, `inline code` and [a link](https://example.com/link) end", "1. 1 one\n   - deep one\n2. two\n\n   still two", "```js\nconst one = 'const';\n\n  one(two);\n```", "> quote\n> goes on", "one | two\n--|--\none | **two**", "![one](https://example.com/one.png) one", "    code one", "# Heading one #", "one\n==="].join("\n\n");
+  const UNSURE = ["one", "link", "bold", "const", "two", "on", "escape", "code", "b", "with"];
+  const found = await page.evaluate(async ([text, unsure]) => {
+    const { GrowingMarkdown } = await import(/** @type {string} */ ("/markdown.js"));
+    const growing = document.createElement("article");
+    const view = new GrowingMarkdown(growing);
+    const tokens = /** @type {object[]} */ ([]);
+    const marks = (/** @type {Element} */ root) => [...root.querySelectorAll(".token")].map((token) => [token.closest("a, h2, li, td, th, code, blockquote, strong, em, p")?.nodeName, token.textContent]);
+    let said = "";
+    for (const piece of text.match(/\s?\w+|[^]/g) ?? []) {
+      said += piece;
+      tokens.push({ text: piece, p: unsure.includes(piece.trim()) ? 0.1 : 0.9, others: [{ text: "x", p: 0.2 }] });
+      view.update(said, tokens);
+      const [whole, plain] = [document.createElement("article"), document.createElement("article")];
+      new GrowingMarkdown(whole).update(said, tokens);
+      new GrowingMarkdown(plain).update(said);
+      if (JSON.stringify(marks(growing)) !== JSON.stringify(marks(whole))) return { said, growing: growing.innerHTML, whole: whole.innerHTML };
+      if (growing.textContent !== plain.textContent) return { said, growing: growing.textContent, plain: plain.textContent };
+    }
+    const before = marks(growing);
+    view.end();
+    const code = /** @type {Element} */ (growing.querySelector("pre > code"));
+    while (!code.querySelector(".hljs-keyword")) await new Promise((resolve) => setTimeout(resolve, 10));
+    const roles = [...growing.querySelectorAll(".token")].map((token) => `${token.getAttribute("role")} ${token.getAttribute("tabindex")}`);
+    return { marks: before, after: marks(growing), code: code.textContent, roles };
+  }, /** @type {const} */ ([text, UNSURE]));
+  assert.ok(found.marks, JSON.stringify(found));
+  const flat = found.marks.map(([where, what]) => `${where} ${what}`);
+  assert.deepEqual(flat, [
+    "EM with", "STRONG bold", "P escape", "P b", "CODE code", "A link", "P one", "LI one", "P two", "P two", "CODE const", "CODE one", "CODE const", "CODE one", "CODE two", "P on",
+    "TH one", "TH two", "TD one", "STRONG two", "P one", "CODE code", "CODE one", "H2 one", "H2 one",
+  ]);
+  assert.equal(found.code, "const one = 'const';\n\n  one(two);");
+  assert.deepEqual(found.after, found.marks, "the colours of the code leave the marks");
+  assert.equal(found.roles?.filter((role) => role === "button 0").length, 1, "one stop of the Tab key");
+  assert.equal(found.roles?.filter((role) => role === "null null").length, 1, "none within a link");
+});
+
+test("pieces of characters among the tokens, and text that is none of theirs, do not move the marks", async () => {
+  const { page } = await open();
+  const marked = await page.evaluate(async () => {
+    const { GrowingMarkdown } = await import(/** @type {string} */ ("/markdown.js"));
+    const root = document.createElement("article");
+    const marks = (/** @type {string} */ text, /** @type {[string, number][]} */ tokens) => {
+      new GrowingMarkdown(root).update(text, tokens.map(([text, p]) => ({ text, p, others: [] })));
+      return [...root.querySelectorAll(".token")].map((token) => token.textContent);
+    };
+    return [
+      marks("a 😀 bird flew", [["a", 0.9], [" \ufffd", 0.1], ["\ufffd", 0.9], [" bird", 0.1], [" flew", 0.9]]),
+      marks("a bird", [["a", 0.9], [" bird", 0.1], [" STOP", 0.1]]),
+      marks("another text", [["a", 0.9], [" bird", 0.1]]),
+    ];
+  });
+  assert.deepEqual(marked, [["bird"], ["bird"], []]);
 });
 
 test("copies, answers again, edits a question and goes on from there", async () => {
@@ -182,7 +241,7 @@ test("confidence is shown when it is wanted, to the keyboard and to a screen rea
   await page.locator("#close-panel").click();
   await page.getByRole("button", { name: "New conversation" }).click();
   const shaded = await ask("Tell me a story about a bird.");
-  assert.equal(shaded.replace(/\s+/g, " ").trim(), plain.replace(/\s+/g, " ").trim(), "the text is the same");
+  assert.equal(shaded, plain, "the text is the same");
   const tokens = answers.first().locator(".token");
   assert.ok((await tokens.count()) >= 2, "a story has doubtful words");
   await tokens.first().focus();
@@ -231,8 +290,12 @@ test("the keyboard reaches everything, and focus comes back", async () => {
   assert.equal(await page.locator("[data-from]").count(), 0);
 });
 
-test("no task of the main thread takes 50 ms while a long answer streams", async () => {
-  const { page, ask } = await open();
+for (const shading of ["off", "on"]) test(`no task of the main thread takes 50 ms while a long answer streams, marks ${shading}`, async () => {
+  const context = await browser.newContext();
+  await context.addInitScript((shading) => void (localStorage["kinglet-shading"] = shading), shading);
+  it = await openSite(context, `${site.base}/?seed=1`);
+  await it.ready();
+  const { page, ask, answers } = it;
   await ask("Hello!"); // everything is compiled and laid out once
   const tasks = await page.evaluate(() => {
     const tasks = /** @type {number[]} */ ([]);
@@ -246,6 +309,7 @@ test("no task of the main thread takes 50 ms while a long answer streams", async
     }
     return page.evaluate(() => /** @type {any} */ (window).tasks);
   });
+  assert.equal((await answers.locator(".token").count()) > 0, shading === "on");
   // A machine that is shared takes the thread away in the middle of a task: one in three answers is forgiven, none of 150 ms.
   assert.ok(tasks.length <= 1 && tasks.every((ms) => ms < 150), `long tasks: ${tasks} ms`);
 });
@@ -254,7 +318,13 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   test(`wide content scrolls inside, and all panels are accessible on a phone, ${colorScheme}`, async () => {
     const { page, choose, answers, openPanel } = await open("/?seed=1", { viewport: { width: 360, height: 640 }, colorScheme, hasTouch: true, isMobile: true, reducedMotion: "reduce" });
     const wide = "x".repeat(300);
-    await choose("#import-file", "c.json", said(`# ${wide}\n\n${wide}\n\n\`\`\`js\nconst ${wide} = "a"; // b\n\`\`\`\n\n|${" head |".repeat(12)}\n|${"---|".repeat(12)}\n|${" cell |".repeat(12)}\n\n> ${wide}`));
+    const text = `# ${wide}\n\n${wide}\n\n\`\`\`js\nconst ${wide} = "a"; // b\n\`\`\`\n\n|${" head |".repeat(12)}\n|${"---|".repeat(12)}\n|${" cell |".repeat(12)}\n\n> ${wide}`;
+    const tokens = text.match(/\s?\w+|[^]/g)?.map((text, i) => ({ text, p: [0.1, 0.4, 0.9][i % 3], others: [] }));
+    await page.evaluate(() => void (localStorage["kinglet-shading"] = "on"));
+    await page.reload();
+    await it.ready();
+    await choose("#import-file", "c.json", said(text, { tokens }));
+    await answers.first().locator("pre .token").first().waitFor();
     await answers.first().locator("table").waitFor();
     await answers.first().locator(".hljs-keyword").waitFor();
     await fits(page, "the conversation");

@@ -1,7 +1,10 @@
 // Markdown that is drawn while it is written. Knows no page.
 
 import type { Token } from "markdown-it";
-import { blocksOf, build, colour, type Block } from "./markdown.js";
+import { oneStop, Shades } from "./confidence.js";
+import type { Token as AnswerToken } from "./conversation.js";
+import { blocksOf, build, colour, type Block, type Marked } from "./markdown.js";
+import { SourceMap } from "./source-map.js";
 
 /** A block that stands in the page, and what it was made of. */
 interface Drawn {
@@ -22,39 +25,45 @@ export class GrowingMarkdown {
   #text = "";
   /** The blocks behind `#settled`. */
   #tail: Drawn[] = [];
+  #shades: Shades | undefined;
 
   constructor(private readonly root: Element) {}
 
-  update(text: string): void {
-    if (!text.startsWith(this.#text)) {
+  /** With the tokens that make the text those that the model was unsure of are marked. */
+  update(text: string, tokens?: readonly AnswerToken[]): void {
+    if (!text.startsWith(this.#text) || tokens !== this.#shades?.tokens) {
       this.root.replaceChildren();
       this.#tail = [];
       this.#settled = 0;
+      this.#shades = tokens && new Shades(tokens);
     }
     this.#text = text;
+    this.#shades?.update(text);
     const rest = text.slice(this.#settled);
     const lines = lineStarts(rest);
     const blocks = blocksOf(rest);
-    blocks.forEach((block, i) => this.#draw(i, block, (from, to) => rest.slice(lines[from], lines[to])));
+    const marked = this.#shades && { shades: this.#shades, map: new SourceMap(rest, lines, this.#settled) };
+    blocks.forEach((block, i) => this.#draw(i, block, (from, to) => rest.slice(lines[from], lines[to]), marked));
     for (const { element } of this.#tail.splice(blocks.length)) {
       element.previousSibling?.remove();
       element.remove();
     }
     this.#settle(lines, blocks);
+    if (marked) oneStop(this.root);
   }
 
-  #draw(i: number, { start, end, tokens }: Block, source: (from: number, to: number) => string): void {
+  #draw(i: number, { start, end, tokens }: Block, source: (from: number, to: number) => string, marked: Marked | undefined): void {
     const old = this.#tail[i];
     const fresh = { source: source(start, end), ...itemsOf(tokens, source) };
     if (!old) {
       if (this.root.hasChildNodes()) this.root.append("\n\n");
-      const element = build(tokens);
+      const element = build(tokens, marked);
       this.root.append(element);
       this.#tail.push({ element, ...fresh });
     } else if (old.source !== fresh.source) {
       const same = old.loose === fresh.loose && old.element.nodeName === tokens[0]!.tag.toUpperCase() ? countSame(old.items, fresh.items) : 0;
-      if (same > 0) patchChildren(old.element, build(withoutItems(tokens, same)), 2 * same);
-      else old.element = patch(old.element, build(tokens)) as Element;
+      if (same > 0) patchChildren(old.element, build(withoutItems(tokens, same), marked), 2 * same);
+      else old.element = patch(old.element, build(tokens, marked)) as Element;
       Object.assign(old, fresh);
     }
   }
@@ -115,8 +124,10 @@ function patch(old: Node, fresh: Node): Node {
     return fresh;
   }
   if (old.nodeName === "BUTTON") return old;
-  const label = fresh.getAttribute("aria-label");
-  if (label && label !== old.getAttribute("aria-label")) old.setAttribute("aria-label", label);
+  for (const name of ["aria-label", "data-about"]) {
+    const value = fresh.getAttribute(name);
+    if (value && value !== old.getAttribute(name)) old.setAttribute(name, value);
+  }
   patchChildren(old, fresh, 0);
   return old;
 }

@@ -1,11 +1,9 @@
 // The conversation as one sees it. What an element with data-from contains is the message's text and nothing else.
 
 import type { Excerpt, Message, Token } from "./conversation.js";
-import { TokenView } from "./confidence.js";
 import { copyButton, iconButton, make } from "./dom.js";
 import { count } from "./format.js";
 import { GrowingMarkdown } from "./growing-markdown.js";
-import { colour, render } from "./markdown.js";
 
 export interface LogActions {
   edit(index: number): void;
@@ -34,7 +32,7 @@ export class Log {
     if (this.#following) this.scroller.scrollTop = this.scroller.scrollHeight;
   }
 
-  /** Everything anew. `shading`: answers whose tokens are known are shown token by token. */
+  /** Everything anew. `shading`: the unsure tokens of answers are marked, where they are known. */
   show(messages: readonly Message[], start: number, startText: string, shading: boolean): void {
     this.log.replaceChildren();
     messages.forEach((message, i) => {
@@ -99,8 +97,7 @@ export class AnswerView {
   readonly element = make("div", { class: "turn" });
   readonly #article = make("article", { "data-from": "assistant", "data-source": "local", "aria-label": "Answer" });
   readonly #foot = make("div", { class: "foot" });
-  #markdown: GrowingMarkdown | undefined;
-  #tokens: TokenView | undefined;
+  readonly #markdown = new GrowingMarkdown(this.#article);
   #next: { text: string; tokens: readonly Token[] | undefined } | undefined;
   #frame = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -144,20 +141,7 @@ export class AnswerView {
     this.#next = undefined;
     if (!next) return;
     const start = performance.now();
-    if (this.shading && next.tokens) {
-      if (this.#markdown) this.#article.replaceChildren();
-      this.#markdown = undefined;
-      this.#tokens ??= new TokenView(this.#article);
-      this.#tokens.update(next.text, next.tokens);
-    } else {
-      if (this.#tokens) {
-        this.#article.replaceChildren();
-        this.#article.classList.remove("by-token");
-      }
-      this.#tokens = undefined;
-      this.#markdown ??= new GrowingMarkdown(this.#article);
-      this.#markdown.update(next.text);
-    }
+    this.#markdown.update(next.text, this.shading ? next.tokens : undefined);
     this.follow();
     const end = performance.now();
     this.#notBefore = end + (end - start) * (SHARE - 1);
@@ -168,16 +152,13 @@ export class AnswerView {
     if (!this.#next) this.#next = { text: message.text, tokens: message.tokens };
     else this.#next.tokens = message.tokens ?? this.#next.tokens;
     this.#draw();
-    this.#markdown?.end();
+    this.#markdown.end();
     this.#finish(message);
   }
 
   showWhole(message: Message): void {
-    if (this.shading && message.tokens) new TokenView(this.#article).update(message.text, message.tokens);
-    else {
-      this.#article.replaceChildren(...render(message.text));
-      colour(this.#article);
-    }
+    this.#markdown.update(message.text, this.shading ? message.tokens : undefined);
+    this.#markdown.end();
     this.#finish(message);
   }
 

@@ -2,7 +2,9 @@
 // only, images are named and not loaded. So there is nothing to sanitise.
 
 import MarkdownIt, { type Token } from "markdown-it";
+import { replaceAround, type Shades } from "./confidence.js";
 import { copyButton, make } from "./dom.js";
+import { Parts, type SourceMap } from "./source-map.js";
 
 const parser = new MarkdownIt({ html: false, linkify: true, breaks: true, typographer: false });
 const LINKS = /^(https?:\/\/|mailto:)/i;
@@ -36,26 +38,24 @@ export function blocksOf(text: string): Block[] {
   return blocks;
 }
 
-/** All of a text. */
-export function render(text: string): Node[] {
-  return separated(blocksOf(text).map(({ tokens }) => build(tokens)));
+/** What marks parts of the text, and where they are found. */
+export interface Marked {
+  shades: Shades;
+  map: SourceMap;
 }
 
-function separated(blocks: Node[]): Node[] {
-  return blocks.flatMap((block, i) => (i > 0 ? [document.createTextNode("\n\n"), block] : [block]));
-}
-
-export function build(tokens: Token[]): Element {
+export function build(tokens: Token[], marked?: Marked): Element {
   const holder = document.createElement("div");
   const stack: Element[] = [holder];
-  for (const token of tokens) block(token, stack);
+  for (const token of tokens) block(token, stack, marked);
   return holder.children.length === 1 ? holder.firstElementChild! : holder;
 }
 
-function block(token: Token, stack: Element[]): void {
+function block(token: Token, stack: Element[], marked: Marked | undefined): void {
   const parent = stack.at(-1)!;
-  if (token.type === "inline") inline(token.children ?? [], parent);
-  else if (token.type === "fence" || token.type === "code_block") append(parent, codeBlock(token.content, token.info.trim().split(/\s/)[0]!.toLowerCase()));
+  if (token.type === "tr_open") marked?.map.row(token.map![0]);
+  if (token.type === "inline") inline(token, parent, marked);
+  else if (token.type === "fence" || token.type === "code_block") append(parent, codeBlock(token, marked));
   else if (token.type === "hr") append(parent, make("hr"));
   else if (token.nesting > 0) {
     // A tight list's paragraphs are its items' own text.
@@ -84,19 +84,31 @@ function append(parent: Element, child: Element): void {
   parent.append(child);
 }
 
-function inline(tokens: Token[], root: Element): void {
+function inline({ content, children, map }: Token, root: Element, marked: Marked | undefined): void {
+  const parts = marked && new Parts(content, map ? marked.map.lines(content, map[0]) : marked.map.cell(content));
+  const write = (parent: Element, text: string) => {
+    if (parts) marked!.shades.write(parent, text, parts.next(text));
+    else parent.append(text);
+  };
   const stack = [root];
-  for (const token of tokens) {
+  for (const token of children ?? []) {
     const parent = stack.at(-1)!;
-    if (token.type === "softbreak" || token.type === "hardbreak") parent.append(make("br"), "\n");
-    else if (token.type === "code_inline") parent.append(make("code", {}, token.content));
-    else if (token.type === "image") parent.append(image(token));
-    else if (token.nesting > 0) {
+    if (token.type === "softbreak" || token.type === "hardbreak") {
+      parts?.next("\n");
+      parent.append(make("br"), "\n");
+    } else if (token.type === "code_inline") {
+      const code = make("code");
+      parent.append(code);
+      write(code, token.content);
+    } else if (token.type === "image") {
+      parts?.next(token.content);
+      parent.append(image(token));
+    } else if (token.nesting > 0) {
       const element = token.type === "link_open" ? link(String(token.attrGet("href") ?? "")) : make(TAGS.has(token.tag) ? (token.tag as "strong") : "span");
       parent.append(element);
       stack.push(element);
     } else if (token.nesting < 0) stack.pop();
-    else parent.append(token.content);
+    else write(parent, token.content);
   }
 }
 
@@ -113,8 +125,12 @@ function image(token: Token): Element {
   return element;
 }
 
-function codeBlock(code: string, language: string): Element {
-  const content = make("code", language ? { class: `language-${language.replace(/[^\w+#-]/g, "")}` } : {}, code.replace(/\n$/, ""));
+function codeBlock({ type, content: code, info, map }: Token, marked: Marked | undefined): Element {
+  const language = info.trim().split(/\s/)[0]!.toLowerCase();
+  const content = make("code", language ? { class: `language-${language.replace(/[^\w+#-]/g, "")}` } : {});
+  const text = code.replace(/\n$/, "");
+  if (marked) marked.shades.write(content, text, marked.map.lines(text, map![0] + (type === "fence" ? 1 : 0)));
+  else content.append(text);
   const pre = make("pre", { tabindex: "0", role: "region", "aria-label": language ? `Code, ${language}` : "Code" }, content);
   return make("div", { class: "code" }, pre, copyButton("Copy the code", () => pre.textContent ?? ""));
 }
@@ -129,7 +145,7 @@ export function colour(block: ParentNode & Node): void {
     import("./highlight.js").then(({ highlight }) => {
       if (code.textContent !== text) return;
       const nodes = highlight(text, language);
-      if (nodes) code.replaceChildren(...nodes);
+      if (nodes) replaceAround(code, nodes);
     }, () => {}); // without its colours it can be read as well
   }
 }
