@@ -30,7 +30,7 @@ export interface AppHost {
   hub?: string;
   /** As `createEngine` takes it: whose chat template writes conversations. Default: the model's file's. */
   chatTemplate?: EngineOptions["chatTemplate"];
-  /** Whether the last conversation is taken up: not where another page has it open, which would write over this one's words. */
+  /** Whether the last conversation is taken up. */
   takesUp?: () => Promise<boolean>;
   /** Makes answers repeatable. */
   seed?: number;
@@ -236,6 +236,7 @@ export function startApp(host: AppHost): App {
     if (event.key !== "Escape") event.preventDefault();
   });
   addEventListener("pagehide", () => history.leave());
+  addEventListener("pageshow", ({ persisted }) => persisted && void chat.return());
   document.addEventListener("visibilitychange", () => document.hidden && history.leave());
   find("restart").addEventListener("click", startOver);
   find("cancel-loading").addEventListener("click", () => models.cancel());
@@ -245,8 +246,8 @@ export function startApp(host: AppHost): App {
   void router.restore();
   const takesUp = host.takesUp?.() ?? Promise.resolve(true);
   const restored = Promise.all([history.last(), takesUp]).then(([conversation, wanted]) => {
-    // Nothing was asked meanwhile.
-    if (wanted && conversation && chat.conversation.messages.length === 0) chat.open(conversation);
+    // Unless something was asked meanwhile.
+    if (wanted && conversation) return chat.reopen(conversation, () => chat.conversation.messages.length === 0);
   });
   const app: App = { chat, log, questions, router, models, choose, say: announce, restored };
   return app;

@@ -2,6 +2,7 @@
 
 import type { KingletError } from "kinglet";
 import { answer, type Question, type Result } from "./answer.js";
+import { Claims } from "./claims.js";
 import { newConversation, toRequest, type Conversation, type Excerpt, type Message } from "./conversation.js";
 import type { History } from "./history.js";
 import type { AnswerView, Log } from "./log.js";
@@ -21,6 +22,8 @@ export interface ChatHost extends Pick<Question, "engine" | "options"> {
 }
 
 const GO_ON = "Please go on.";
+const ELSEWHERE = "Open in another tab: what you ask here goes on as a copy";
+const COPY = "A copy from here on: the conversation itself is open in another tab";
 
 export class Chat {
   #conversation = newConversation();
@@ -28,8 +31,18 @@ export class Chat {
   #streaming = false;
   #running: Promise<void> = Promise.resolve();
   #late: Message[] = [];
+  readonly #claims = new Claims();
+  /** The conversation belongs to this page; another's is followed until something is said here. */
+  #mine = true;
+  /** The one before is written as far as it came. */
+  #left: Promise<void> = Promise.resolve();
 
-  constructor(private readonly log: Log, private readonly history: History, private readonly host: ChatHost) {}
+  constructor(private readonly log: Log, private readonly history: History, private readonly host: ChatHost) {
+    void this.#claims.claim(this.#conversation.id);
+    history.watch((id) => {
+      if (!this.#mine && id === this.#conversation.id) void this.#follow(id);
+    });
+  }
 
   get conversation(): Conversation {
     return this.#conversation;
@@ -49,17 +62,62 @@ export class Chat {
     if (this.#streaming) this.stop();
   }
 
-  /** Another conversation, or a new one. The one before is kept. */
+  /** Another conversation, which no other page has, or a new one. The one before is kept. */
   open(conversation: Conversation = newConversation()): void {
-    this.stop();
-    this.#conversation = conversation;
-    this.redraw();
+    void this.#claims.claim(conversation.id);
+    this.#show(conversation, true);
     this.history.keep(conversation);
+  }
+
+  /** One that was kept, and may be open elsewhere. `wanted` is asked when that is known. */
+  async reopen({ id }: Conversation, wanted = () => true): Promise<void> {
+    if (id === this.#conversation.id && this.busy) return;
+    await this.#left;
+    const mine = await this.#claims.claim(id);
+    const conversation = await this.history.read(id);
+    if (conversation && wanted()) {
+      this.#show(conversation, mine);
+      this.history.remember(conversation);
+    } else if (mine && id !== this.#conversation.id) this.#claims.release(id);
+  }
+
+  #show(conversation: Conversation, mine: boolean): void {
+    this.stop();
+    const before = this.#conversation.id;
+    this.#conversation = conversation;
+    this.#mine = mine;
+    this.redraw();
+    this.#claims.cancel();
+    if (!mine) this.#claims.waitFor(conversation.id, () => void this.#follow(conversation.id, true));
+    // What was under way is written first.
+    this.#left = this.#running.then(() => this.history.flush()).then(() => {
+      if (before !== this.#conversation.id) this.#claims.release(before);
+    });
+  }
+
+  /** Shows what another page has written; with `over` that one has closed it, and it is this page's. */
+  async #follow(id: string, over = false): Promise<void> {
+    const fresh = await this.history.read(id);
+    if (this.#mine || this.#conversation.id !== id) return over ? this.#claims.release(id) : undefined;
+    const old = this.#conversation;
+    if (fresh) this.#conversation = fresh;
+    if (over) this.#mine = true;
+    if (!fresh || fresh.start !== old.start) this.redraw();
+    else this.log.change(old.messages, fresh.messages, this.host.shading());
+    this.log.elsewhere(over ? undefined : ELSEWHERE);
+  }
+
+  /** The page was left, and is back: meanwhile another may have gone on. */
+  async return(): Promise<void> {
+    this.#claims.lost();
+    this.#mine = await this.#claims.claim(this.#conversation.id);
+    await this.reopen(this.#conversation);
   }
 
   redraw(): void {
     const { messages, start = 0, startText = "" } = this.#conversation;
     this.log.show(messages, start, startText, this.host.shading());
+    if (!this.#mine) this.log.elsewhere(ELSEWHERE);
   }
 
   /** What was said so far stays to be read, but is not sent any more. */
@@ -167,7 +225,7 @@ export class Chat {
       this.#failed(error, abort.signal.aborted, conversation, message, view, asked);
     }
     if (conversation === this.#conversation) this.#changed();
-    else void this.history.update(conversation);
+    else await this.history.update(conversation);
     if (this.busy) return;
     this.host.onBusy(false);
     this.#takeLate();
@@ -202,7 +260,17 @@ export class Chat {
   }
 
   #changed(): void {
+    if (!this.#mine) this.#copy();
     this.#conversation.changed = Date.now();
     this.history.keep(this.#conversation);
+  }
+
+  /** The other page's stays as that one has it. */
+  #copy(): void {
+    this.#claims.cancel();
+    this.#conversation.id = crypto.randomUUID();
+    this.#mine = true;
+    void this.#claims.claim(this.#conversation.id);
+    this.log.elsewhere(COPY);
   }
 }

@@ -1,13 +1,16 @@
-// Conversations on this device, in IndexedDB. Writes of one conversation are put together and follow one another.
+// Conversations on this device, in IndexedDB. Writes of one conversation are put together and follow one another. Each is written
+// by one page only, see `claims.ts`.
 
-import { createStore, del, entries, get, set, type UseStore } from "idb-keyval";
+import { createStore, del, entries, get, set, update, type UseStore } from "idb-keyval";
 import type { Conversation } from "./conversation.js";
 
 /** How long a change may wait for others. A page that is left calls `flush`. */
 const DELAY_MS = 400;
 const CURRENT = "current";
-/** In localStorage: what was not yet written when the page went away. Nothing that is asynchronous is sure to end then. */
-const LEFT = "kinglet-left";
+/** In sessionStorage: the one that this tab had open, which a reload brings back. */
+const OPEN = "kinglet-open";
+/** In localStorage, behind it the conversation's id: what was not yet written when its page went away. Nothing that is asynchronous is sure to end then. */
+const LEFT = "kinglet-left/";
 
 export class History {
   readonly #database: UseStore;
@@ -15,24 +18,47 @@ export class History {
   #writing: Conversation | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #last: Promise<void> = Promise.resolve();
+  /** Tells the other pages what was written. */
+  readonly #channel: BroadcastChannel;
 
   /** @param onError hears once and for all that nothing can be kept (private windows, a full disk). */
   constructor(private readonly onError: (error: unknown) => void, name = "kinglet-conversations") {
     this.#database = createStore(name, "conversations");
+    this.#channel = new BroadcastChannel(name);
   }
 
-  /** The one that was open last, if there is one. */
+  /** `changed` is told the id of what another page wrote. */
+  watch(changed: (id: string) => void): void {
+    this.#channel.addEventListener("message", ({ data }) => changed(data as string));
+  }
+
+  /** The one that this tab had open, or any tab last, if there is one. */
   async last(): Promise<Conversation | undefined> {
     try {
-      const left = localStorage.getItem(LEFT);
-      if (left !== null) {
-        localStorage.removeItem(LEFT);
-        const conversation = JSON.parse(left) as Conversation;
-        this.keep(conversation);
-        return conversation;
-      }
-      const id = await get<string>(CURRENT, this.#database);
+      await this.#takeUpLeft();
+      const id = sessionStorage.getItem(OPEN) ?? (await get<string>(CURRENT, this.#database));
       return id === undefined ? undefined : await get<Conversation>(id, this.#database);
+    } catch (error) {
+      this.onError(error);
+      return undefined;
+    }
+  }
+
+  /** Where the page that left it wrote it after all, and went on, the newer one stays. */
+  async #takeUpLeft(): Promise<void> {
+    for (const key of Object.keys(localStorage).filter((key) => key.startsWith(LEFT))) {
+      const left = JSON.parse(localStorage.getItem(key) ?? "null") as Conversation | null; // another page was quicker
+      if (left) await update<Conversation>(left.id, (stored) => (stored && stored.changed > left.changed ? stored : left), this.#database);
+      localStorage.removeItem(key);
+    }
+  }
+
+  /** As it was left by whichever page had it. */
+  async read(id: string): Promise<Conversation | undefined> {
+    try {
+      await this.#last;
+      await this.#takeUpLeft();
+      return await get<Conversation>(id, this.#database);
     } catch (error) {
       this.onError(error);
       return undefined;
@@ -46,8 +72,18 @@ export class History {
     return all.map(([, value]) => value).filter((value) => typeof value !== "string").sort((a, b) => b.changed - a.changed);
   }
 
+  /** This tab has it open. */
+  remember({ id }: Conversation): void {
+    try {
+      sessionStorage.setItem(OPEN, id);
+    } catch {
+      // Then a reload brings the last one that was written.
+    }
+  }
+
   /** Soon. One without messages is only remembered as the open one. */
   keep(conversation: Conversation): void {
+    this.remember(conversation);
     if (this.#waiting && this.#waiting.id !== conversation.id) void this.flush();
     this.#waiting = conversation;
     this.#timer ??= setTimeout(() => void this.flush(), DELAY_MS);
@@ -58,6 +94,7 @@ export class History {
     await this.flush();
     try {
       if (await get(conversation.id, this.#database)) await set(conversation.id, structuredClone(conversation), this.#database);
+      this.#channel.postMessage(conversation.id);
     } catch (error) {
       this.onError(error);
     }
@@ -67,12 +104,13 @@ export class History {
   leave(): void {
     const unwritten = this.#waiting ?? this.#writing;
     if (!unwritten || unwritten.messages.length === 0) return;
+    const key = LEFT + unwritten.id;
     try {
-      localStorage.setItem(LEFT, JSON.stringify(unwritten));
+      localStorage.setItem(key, JSON.stringify(unwritten));
     } catch {
       // Too long for it: then as far as it was written.
     }
-    void this.flush().then(() => localStorage.removeItem(LEFT)); // it did not go away after all
+    void this.flush().then(() => localStorage.removeItem(key)); // it did not go away after all
   }
 
   /** Now. */
@@ -85,7 +123,7 @@ export class History {
     const { id, messages } = conversation;
     const writes = [set(CURRENT, id, this.#database), ...(messages.length > 0 ? [set(id, structuredClone(conversation), this.#database)] : [])];
     this.#writing = conversation;
-    this.#last = Promise.all(writes).then(() => {}, this.onError).finally(() => {
+    this.#last = Promise.all(writes).then(() => this.#channel.postMessage(id), this.onError).finally(() => {
       if (this.#writing === conversation) this.#writing = undefined;
     });
     return this.#last;

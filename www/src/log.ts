@@ -46,6 +46,28 @@ export class Log {
     this.follow();
   }
 
+  /** Of what stands there only what differs is shown anew. */
+  change(before: readonly Message[], after: readonly Message[], shading: boolean): void {
+    let same = 0;
+    while (same < before.length && same < after.length && JSON.stringify(before[same]) === JSON.stringify(after[same])) same++;
+    const following = this.#following;
+    this.removeTurns(before.length - same);
+    after.slice(same).forEach((message, i) => {
+      if (message.from === "user") this.addQuestion(message, same + i);
+      else this.addAnswer(same + i, shading).showWhole(message);
+    });
+    this.#following = following;
+  }
+
+  /** Below all, that another page has the conversation; or that it had. */
+  elsewhere(text: string | undefined): void {
+    const line = this.log.querySelector(".elsewhere");
+    if (text === undefined) line?.remove();
+    else if (line && text !== line.textContent) line.textContent = text;
+    else this.log.append(line ?? make("div", { class: "break elsewhere" }, text));
+    this.follow();
+  }
+
   /** A line across, above the newest `turns`. */
   addBreak(text: string, turns = 0): void {
     const all = this.log.querySelectorAll(".turn");

@@ -89,8 +89,7 @@ export class SidePanel {
       const title = titleOf(conversation);
       const date = new Date(conversation.changed).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
       const open = button(title, () => {
-        this.chat.open(conversation);
-        void this.#listConversations();
+        void this.chat.reopen(conversation).then(() => this.#listConversations());
       }, { class: "quiet title-button", ...(conversation.id === current ? { "aria-current": "true" } : {}) });
       const remove = iconButton("remove", `Delete: ${title}`, () => {
         if (conversation.id === this.chat.conversation.id) this.chat.open();
