@@ -170,6 +170,7 @@ test("takes a GGUF file dropped on the page", needsData, async () => {
   });
   await page.waitForFunction(() => document.getElementById("where-text")?.textContent?.includes("F32"));
   await page.locator("#open-models").click();
+  await page.getByText("The model in use").click();
   await page.getByText("A file on this device").waitFor();
   assert.match((await page.locator("#facts").textContent()) ?? "", /llama.*F32.*128 tokens/s);
   await page.locator("#close-models").click();
@@ -206,6 +207,10 @@ test("says what is wrong with a file, and goes on with the model it had", async 
   }
   const wrong = await open("/?model=no-such-file.gguf");
   await wrong.alert.getByText(/no-such-file\.gguf: .*404/).waitFor();
+  assert.equal(await wrong.alert.getByRole("button", { name: "Try again" }).count(), 1);
+  const unknown = await open("/?model=smolm2");
+  await unknown.alert.getByText(/not in the catalogue/).waitFor();
+  assert.equal(await unknown.alert.getByRole("button", { name: "Try again" }).count(), 0, "it would be the same");
   await ask("Hello!");
   assert.notEqual((await answer()).trim(), "");
 });
@@ -259,6 +264,7 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     await fits("the conversation");
     await accessible(page, "the conversation");
     await page.locator("#open-models").click();
+    await page.getByText("The model in use").click();
     await page.locator("#facts dd").first().waitFor();
     await fits("the dialog");
     await accessible(page, "the dialog");

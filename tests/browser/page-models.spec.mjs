@@ -163,7 +163,7 @@ test("adapters of both kinds are dropped in, weighed and removed", async () => {
   const adapted = await again();
   assert.notEqual(adapted, base);
   await page.locator("#open-models").click();
-  await page.locator("#models summary").click();
+  await page.locator("#models summary", { hasText: "LoRA" }).click();
   await page.getByLabel("Scale of all.gguf").fill("0");
   assert.equal(await page.locator("#adapters output").textContent(), "0.00");
   await page.locator("#close-models").click();

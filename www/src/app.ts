@@ -62,6 +62,9 @@ const EMBEDDED_TEMPERATURE = 0.4;
 /** What the embedded model's calibration speaks of. */
 const CALIBRATED_TEMPERATURE = 0;
 
+/** What is the same the next time. */
+const HOPELESS = /^(BAD_|UNSUPPORTED_|NOT_A_MODEL)/;
+
 export function startApp(host: AppHost): App {
   const where = find("where");
   const whereText = find("where-text");
@@ -175,7 +178,7 @@ export function startApp(host: AppHost): App {
       const instead = fallback ? ` The page goes on with ${fallback.kind === "embedded" ? "the built-in model" : nameOf(fallback)}.` : "";
       const foreign = host.chatTemplate === "family" && codeOf(error) === "BAD_TEMPLATE"; // the file's own could be run elsewhere
       const why = foreign ? "Kinglet comes with no chat template for this model, and does not run the one in its file here. Choose another model" : error;
-      showError(sentence(why, nameOf(source)) + instead, ...(source.kind === "file" ? [] : [{ label: "Try again", act: () => choose(source) }]));
+      showError(sentence(why, nameOf(source)) + instead, ...(source.kind === "file" || HOPELESS.test(codeOf(error) ?? "") ? [] : [{ label: "Try again", act: () => choose(source) }]));
     },
     onEvent: announce,
     onMoved(source) {
