@@ -7,6 +7,7 @@ mod common;
 
 use common::{as_gguf, data, from_json, gemma, gemma_metadata, metadata};
 use kinglet::formats::{Metadata, StringArray, Value as Entry};
+use kinglet::text::chat_template::Arguments;
 use kinglet::text::{ChatTemplate, Family, Message, Special, Tokenizer, families};
 use kinglet::{Error, ErrorCode};
 use serde_json::{Value, json};
@@ -95,8 +96,20 @@ fn renders_like_transformers(name: &str, fixture: &Value, source: &str, least: u
             }
         }
         if let (Some(tokenizer), Some(ids)) = (&vocabulary, case["ids"].as_array()) {
-            let ids: Vec<u32> = ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();
-            assert_eq!(template.encode(tokenizer, &messages, tools).unwrap(), ids, "{name}: {}", case["messages"]);
+            assert_eq!(
+                json!(template.encode(tokenizer, &messages, tools).unwrap()),
+                json!(ids),
+                "{name}: {}",
+                case["messages"]
+            );
+        }
+    }
+    for case in fixture["continued"].as_array().into_iter().flatten() {
+        let (messages, tools) = (messages(case["messages"].clone()), Some(&case["tools"]).filter(|t| !t.is_null()));
+        assert_eq!(case["text"], template.render_continued(&messages, tools).unwrap(), "{name}: {}", case["messages"]);
+        if let (Some(tokenizer), Some(ids)) = (&vocabulary, case["ids"].as_array()) {
+            let encoded = template.encode_with(tokenizer, &messages, tools, &Arguments::new(), true).unwrap();
+            assert_eq!(json!(encoded), json!(ids), "{name}: {}", case["messages"]);
         }
     }
 }
@@ -167,12 +180,42 @@ fn arguments() {
     let tokenizer = small(&["<bos>", "<eos>"]);
     let template = ChatTemplate::new("{{ style }}{{ enable_thinking is defined }}", &tokenizer);
     let arguments = |value: Value| value.as_object().unwrap().clone();
-    let ids = template.encode_with(&tokenizer, &[], None, &arguments(json!({ "style": "<eos>" }))).unwrap();
+    let ids = template.encode_with(&tokenizer, &[], None, &arguments(json!({ "style": "<eos>" })), false).unwrap();
     assert_eq!(tokenizer.decode(&ids, true), "<eos>False");
     assert!(!ids.contains(&tokenizer.id("<eos>").unwrap()));
-    let error = template.encode_with(&tokenizer, &[], None, &arguments(json!({ "messages": [] }))).unwrap_err();
+    let error = template.encode_with(&tokenizer, &[], None, &arguments(json!({ "messages": [] })), false).unwrap_err();
     assert_eq!(error.code(), ErrorCode::BadRequest);
     assert!(error.to_string().contains("messages"), "{error}");
+}
+
+/// An answer that is begun stays text as well, and what cannot be gone on from is told.
+#[test]
+fn continued() {
+    let tokenizer = small(&["<bos>", "<eos>", "<|im_start|>", "<|im_end|>"]);
+    let chatml = ChatTemplate::new(Family::named("chatml").unwrap().source, &tokenizer);
+    let encode = |template: &ChatTemplate, said: Value| {
+        template.encode_with(&tokenizer, &messages(said), None, &Arguments::new(), true)
+    };
+    let begun = |text: Value| json!([{ "role": "user", "content": "x" }, { "role": "assistant", "content": text }]);
+    let ids = encode(&chatml, begun(json!("So <|im_end|>\nit "))).unwrap();
+    let control = ids.iter().filter(|&&id| tokenizer.is_special(id)).count();
+    let expected = "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\nSo <|im_end|>\nit ";
+    assert_eq!((tokenizer.decode(&ids, true).as_str(), control), (expected, 3));
+    let parts = begun(json!([{ "type": "text", "text": "So" }]));
+    let joined = encode(&chatml, parts).unwrap();
+    assert_eq!(tokenizer.decode(&joined, true), "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\nSo");
+    for said in [json!([]), json!([{ "role": "user", "content": "x" }]), begun(Value::Null)] {
+        let error = encode(&chatml, said).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::BadRequest);
+        assert!(error.to_string().contains("continue_final_message"), "{error}");
+    }
+    for source in
+        ["{{ messages[0].content }}", "{{ messages[-1].content | reverse }}", "{{ messages[-1].content[9:] }}"]
+    {
+        let error = encode(&ChatTemplate::new(source, &tokenizer), begun(json!("Once upon"))).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::BadTemplate);
+        assert!(error.to_string().contains("leaves out the last message"), "{error}");
+    }
 }
 
 /// OpenAI's clients send arguments as JSON text and content in parts: templates see what `transformers` would give them.

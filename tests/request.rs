@@ -232,3 +232,20 @@ fn a_form_begins_behind_the_thoughts() {
         assert_eq!(answer.reason, Some(FinishReason::Stop));
     }
 }
+
+/// An answer that is begun goes on as the raw text does: it is no beginning of a text, nor of thoughts.
+#[test]
+fn goes_on_with_an_answer() {
+    let mut session = qwen();
+    let said = json!([{ "role": "user", "content": "Hi" }, { "role": "assistant", "content": "So " }]);
+    let begun = chat(&mut session, greedy(8), json!({ "messages": said, "continue_final_message": true }));
+    let prompt = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nSo ";
+    session.start(&Request { prompt: Some(prompt.into()), options: greedy(8), ..Request::default() }).unwrap();
+    let raw = finish(&mut session);
+    assert_eq!((begun.ids.len(), begun.ids), (8, raw.ids));
+    assert_eq!(begun.text, raw.text);
+    let error = session
+        .start(&Request { continue_final_message: true, messages: Some(vec![]), ..Request::default() })
+        .unwrap_err();
+    assert_eq!(error.code(), ErrorCode::BadRequest);
+}

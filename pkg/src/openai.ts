@@ -83,6 +83,8 @@ export interface ChatRequest extends SamplingOptions {
   reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | null;
   /** Beyond OpenAI: what the chat template is given beside the messages, such as `{ enable_thinking: false }`. */
   chat_template_kwargs?: Record<string, unknown> | null;
+  /** Beyond OpenAI, as vLLM's: the last message is an assistant's, whose text goes on. The reply has what follows it. */
+  continue_final_message?: boolean | null;
   stream?: boolean | null;
   logprobs?: boolean | null;
   top_logprobs?: number | null;

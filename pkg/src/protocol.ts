@@ -75,6 +75,7 @@ export interface EngineRequest {
   suffix?: string;
   chat_template_kwargs?: Record<string, unknown>;
   reasoning_effort?: string;
+  continue_final_message?: boolean;
   prediction?: string;
   options: Record<string, unknown> & { logprobs?: boolean };
   /** Instead of an answer: the embeddings of these texts, or lists of ids. */

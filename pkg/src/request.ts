@@ -60,7 +60,7 @@ const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh"];
 
 /** Handled below, or OpenAI's bookkeeping that means nothing on a device. */
 const KNOWN = new Set([
-  ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "n", "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "stream", "stream_options", "stop", "logit_bias", "logprobs", "adapters",
+  ...Object.keys(SAMPLING), ...Object.keys(REFUSED), "n", "messages", "prompt", "suffix", "chat_template_kwargs", "reasoning_effort", "continue_final_message", "stream", "stream_options", "stop", "logit_bias", "logprobs", "adapters",
   "max_completion_tokens", "model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls",
   "tools", "tool_choice", "response_format", "prediction",
 ]);
@@ -79,6 +79,11 @@ export function checkChat(body: ChatRequest): Checked {
   if (set(effort)) {
     if (!EFFORTS.includes(effort as string)) throw badRequest("reasoning_effort", `must be one of ${EFFORTS.join(", ")}`);
     checked.request.reasoning_effort = effort as string;
+  }
+  if (set(body.continue_final_message)) {
+    const problem = boolean(body.continue_final_message);
+    if (problem) throw badRequest("continue_final_message", problem);
+    checked.request.continue_final_message = body.continue_final_message as boolean;
   }
   if (set(body.logprobs) && typeof body.logprobs !== "boolean") throw badRequest("logprobs", "must be true or false");
   return finish(checked, body.logprobs === true);

@@ -90,14 +90,24 @@ pub struct JsRequest {
     reasoning_effort: Option<String>,
     #[serde(default)]
     prediction: Option<String>,
+    #[serde(default)]
+    continue_final_message: bool,
     options: GenerateOptions,
 }
 
 impl From<JsRequest> for Request {
     fn from(request: JsRequest) -> Self {
-        let JsRequest { messages, tools, prompt, suffix, chat_template_kwargs, reasoning_effort, prediction, options } =
-            request;
-        Request { messages, tools, prompt, suffix, chat_template_kwargs, reasoning_effort, prediction, options }
+        Request {
+            messages: request.messages,
+            tools: request.tools,
+            prompt: request.prompt,
+            suffix: request.suffix,
+            chat_template_kwargs: request.chat_template_kwargs,
+            reasoning_effort: request.reasoning_effort,
+            prediction: request.prediction,
+            continue_final_message: request.continue_final_message,
+            options: request.options,
+        }
     }
 }
 

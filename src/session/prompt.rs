@@ -18,11 +18,12 @@ impl<B: Backend> Session<B> {
                 }
                 let tools = request.tools.as_ref();
                 let arguments = request.template_arguments();
+                let continued = request.continue_final_message;
                 let encoded = match tools.is_some() || messages.iter().any(has_calls) {
-                    true => template.encode_tools(&self.tokenizer, messages, tools, &arguments),
-                    false => template.encode_with(&self.tokenizer, messages, None, &arguments),
+                    true => template.encode_tools(&self.tokenizer, messages, tools, &arguments, continued),
+                    false => template.encode_with(&self.tokenizer, messages, None, &arguments, continued),
                 };
-                (encoded?, true)
+                (encoded?, !continued)
             }
             (None, Some(prompt)) => match &request.suffix {
                 None => (self.raw_prompt(prompt)?, prompt.is_empty()),

@@ -100,14 +100,19 @@ pub struct Request {
     /// Goes with messages; "none" is `enable_thinking: false`, anything else the model's own way.
     #[serde(default)]
     pub reasoning_effort: Option<String>,
+    /// Goes with messages, the last of which is an answer that goes on where it ends.
+    #[serde(default)]
+    pub continue_final_message: bool,
     #[serde(flatten)]
     pub options: GenerateOptions,
 }
 
 impl Request {
-    /// Nobody told the model not to.
+    /// Nobody told the model not to, or has begun its answer.
     pub(super) fn thinks(&self) -> bool {
-        self.messages.is_some() && self.template_arguments().get("enable_thinking") != Some(&false.into())
+        self.messages.is_some()
+            && !self.continue_final_message
+            && self.template_arguments().get("enable_thinking") != Some(&false.into())
     }
 
     pub(super) fn template_arguments(&self) -> Arguments {

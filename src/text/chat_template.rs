@@ -91,25 +91,30 @@ impl ChatTemplate {
     ///
     /// Errors: [`Error::Template`]; [`Error::BadRequest`] for content that is no text.
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], tools: Option<&Value>) -> Result<Vec<u32>> {
-        self.encode_with(tokenizer, messages, tools, &Arguments::new())
+        self.encode_with(tokenizer, messages, tools, &Arguments::new(), false)
     }
 
-    /// As [`ChatTemplate::encode`], with the template's own `arguments`, such as `enable_thinking`.
+    /// As [`ChatTemplate::encode`], with the template's own `arguments`, such as `enable_thinking`. `continued`: the last message
+    /// is an answer whose text goes on.
     ///
-    /// Errors: [`Error::BadRequest`] also for the name of something that a template is given anyway.
+    /// Errors: [`Error::BadRequest`] also for the name of something that a template is given anyway, and where there is nothing to go on.
     pub fn encode_with(
         &self,
         tokenizer: &Tokenizer,
         messages: &[Message],
         tools: Option<&Value>,
         arguments: &Arguments,
+        continued: bool,
     ) -> Result<Vec<u32>> {
         check(arguments)?;
         let mut messages = self.prepare(messages)?;
         let mut tools = tools.cloned().unwrap_or_default();
         let mut arguments = Value::Object(arguments.clone());
         let mark = seams::mark(tokenizer, self.source(&tools), &mut [&mut messages, &mut tools, &mut arguments]);
-        let text = self.run(&messages, &tools, &arguments, true)?;
+        let text = match continued {
+            true => self.run_continued(messages, &tools, &arguments)?,
+            false => self.run(&messages, &tools, &arguments, true)?,
+        };
         let mut ids = match mark {
             None => tokenizer.encode_seamed(&text, &[]),
             Some(mark) => {
@@ -147,6 +152,39 @@ impl ChatTemplate {
         self.run(&self.prepare(messages)?, tools.unwrap_or(&Value::Null), &arguments, add_generation_prompt)
     }
 
+    /// As text, as `transformers`' `apply_chat_template(tokenize=False, continue_final_message=True)`.
+    pub fn render_continued(&self, messages: &[Message], tools: Option<&Value>) -> Result<String> {
+        self.run_continued(self.prepare(messages)?, tools.unwrap_or(&Value::Null), &Value::Null)
+    }
+
+    /// Rendered with a tag behind the last message's text, the conversation ends where the tag stands.
+    #[cold]
+    fn run_continued(&self, mut messages: Value, tools: &Value, arguments: &Value) -> Result<String> {
+        const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+        let last = messages.as_array_mut().and_then(|messages| messages.last_mut());
+        let last = last.filter(|message| message["role"] == "assistant");
+        let text = last.and_then(|message| match message.get_mut("content") {
+            Some(Value::Array(parts)) => parts.last_mut().and_then(|part| part.get_mut("text")),
+            content => content,
+        });
+        let Some(Value::String(text)) = text else {
+            let problem = "continue_final_message: the last message must be the assistant's, with a text to go on from";
+            return Err(Error::BadRequest(problem.into()));
+        };
+        let wanted = text.trim().to_string();
+        text.push_str(TAG);
+        let mut rendered = self.run(&messages, tools, arguments, false)?;
+        let Some(end) = rendered.rfind(TAG.trim_end()).filter(|_| rendered.contains(&wanted)) else {
+            let problem = "it leaves out the last message's text, which was to be continued";
+            return Err(Error::Template(problem.into()));
+        };
+        // Where the template trims texts, the tag kept the space before it.
+        let trims = !rendered[end..].starts_with(TAG);
+        rendered.truncate(end);
+        rendered.truncate(if trims { rendered.trim_end().len() } else { end });
+        Ok(rendered)
+    }
+
     /// What the template does about tools.
     pub fn tool_use(&self) -> ToolUse {
         ToolUse::of(self)
@@ -165,10 +203,11 @@ impl ChatTemplate {
         messages: &[Message],
         tools: Option<&Value>,
         arguments: &Arguments,
+        continued: bool,
     ) -> Result<Vec<u32>> {
         check(arguments)?;
         let (messages, tools, arguments) = self.tool_use().prepare(messages, tools, arguments)?;
-        self.encode_with(tokenizer, &messages, tools.as_ref(), &arguments)
+        self.encode_with(tokenizer, &messages, tools.as_ref(), &arguments, continued)
     }
 
     /// Whether the model's answers may begin with thoughts.

@@ -116,6 +116,37 @@ test("a context that is full forgets the oldest and says so; what cannot fit is 
   assert.ok(!found.after.flat().includes("word "), "what failed left no trace");
 });
 
+test("a prefix begins the answer, which goes on behind it and is one message of the conversation", async () => {
+  const found = await page.evaluate(async () => {
+    const { installPromptApi } = /** @type {any} */ (globalThis);
+    const asked = /** @type {any[]} */ ([]);
+    const create = (/** @type {any} */ request, /** @type {any} */ options) => (asked.push(structuredClone(request)), engine.chat.completions.create(request, options));
+    const target = /** @type {any} */ ({});
+    installPromptApi({ info: engine.info, tokenize: (/** @type {string} */ text) => engine.tokenize(text), chat: { completions: { create } } }, { target });
+    const begin = (/** @type {string} */ content) => [{ role: "user", content: "Who are you?" }, { role: "assistant", content, prefix: true }];
+    const whole = await (await target.LanguageModel.create({ samplingMode: "most-predictable" })).prompt("Who are you?");
+    const session = await target.LanguageModel.create({ samplingMode: "most-predictable" });
+    asked.length = 0;
+    const rest = await session.prompt(begin(whole.slice(0, 4)));
+    await session.prompt("Hello");
+    const constraint = /[a-z]+ it is/;
+    const held = await session.prompt(begin("Well,"), { responseConstraint: constraint });
+    const router = /** @type {any} */ ({});
+    installPromptApi({ chat: { completions: { create } } }, { target: router });
+    const refused = await failure((await router.LanguageModel.create()).prompt(begin("So")));
+    return { whole, rest, held, asked, refused };
+  });
+  assert.equal(found.whole.slice(0, 4) + found.rest, found.whole, "the likeliest answer goes on as it was");
+  assert.deepEqual(found.asked.map(({ continue_final_message }) => continue_final_message), [true, undefined, true]);
+  const [user, answer, next] = found.asked[1].messages;
+  assert.deepEqual([user.content, answer, next.content], ["Who are you?", { role: "assistant", content: found.whole }, "Hello"]);
+  assert.match(found.held, /^[a-z]+ it is$/);
+  const { messages } = found.asked[2];
+  assert.match(messages.at(-2).content, /^Who are you\?\n\nAnswer with a text of this form/, "the user says it, not the answer");
+  assert.equal(messages.at(-1).content, "Well,");
+  assert.equal(found.refused.name, "NotSupportedError");
+});
+
 test("aborts and what is not supported are the platform's errors", async () => {
   const found = await page.evaluate(async () => {
     const { Model } = /** @type {any} */ (globalThis);
@@ -126,17 +157,18 @@ test("aborts and what is not supported are the platform's errors", async () => {
     const names = [
       await prompt,
       await failure(session.prompt([{ role: "user", content: [{ type: "image", value: new Blob() }] }])),
-      await failure(session.prompt([{ role: "assistant", content: "So", prefix: true }])),
+      await failure(session.append([{ role: "assistant", content: "So", prefix: true }])),
       await failure(session.prompt([{ role: "assistant", content: "So", prefix: true }, { role: "user", content: "and" }])),
       await failure(session.prompt([{ role: "system", content: "late" }])),
       await failure(Model.create({ initialPrompts: [{ role: "user", content: "a" }, { role: "system", content: "late" }] })),
+      await failure(Model.create({ initialPrompts: [{ role: "assistant", content: "So", prefix: true }] })),
       await failure(Model.create({ samplingMode: "creative", temperature: 1 })),
       await failure(Model.create({ samplingMode: "wild" })),
       await failure(Model.create({ expectedInputs: [{ type: "audio" }] })),
     ].map(({ name }) => name);
     return { names, then: await session.prompt("Who are you?") };
   });
-  assert.deepEqual(found.names, ["AbortError", "NotSupportedError", "NotSupportedError", "SyntaxError", "NotSupportedError", "TypeError", "TypeError", "TypeError", "NotSupportedError"]);
+  assert.deepEqual(found.names, ["AbortError", "NotSupportedError", "NotSupportedError", "SyntaxError", "NotSupportedError", "TypeError", "NotSupportedError", "TypeError", "TypeError", "NotSupportedError"]);
   assert.ok(found.then.length > 0);
 });
 

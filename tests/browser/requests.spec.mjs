@@ -96,6 +96,36 @@ describe("chat templates", () => {
   });
 });
 
+describe("an answer that is begun", () => {
+  const begun = [{ role: /** @type {const} */ ("user"), content: "Tell me a story about a bird." }, { role: /** @type {const} */ ("assistant"), content: "Once upon a time, there was a " }];
+
+  test("goes on where it ends, whole and streamed, as the raw text would", async () => {
+    const { whole, streamed, raw, ids } = await it.page.evaluate(async (messages) => {
+      const engine = await createEngine({ model: "/kinglet.gguf" });
+      const options = { temperature: 0, max_tokens: 20 };
+      const whole = (await engine.chat.completions.create({ messages, continue_final_message: true, ...options })).choices[0];
+      let streamed = "";
+      for await (const { choices } of await engine.chat.completions.create({ messages, continue_final_message: true, stream: true, ...options })) streamed += choices[0]?.delta.content ?? "";
+      const prompt = `<|im_start|>user\n${messages[0].content}<|im_end|>\n<|im_start|>assistant\n${messages[1].content}`;
+      const raw = (await engine.completions.create({ prompt, ...options })).choices[0];
+      return { whole: whole.message.content, ids: whole.token_ids, streamed, raw };
+    }, begun);
+    assert.ok(whole && whole.length > 10 && !whole.startsWith("Once"), `${whole}`);
+    assert.equal(streamed, whole);
+    assert.deepEqual(ids, raw.token_ids);
+    assert.equal(whole, raw.text);
+  });
+
+  test("has to be there", async () => {
+    const errors = await it.page.evaluate(async (messages) => {
+      const engine = await createEngine({ model: "/kinglet.gguf" });
+      const ask = (/** @type {object} */ request) => failure(engine.chat.completions.create({ messages, max_tokens: 1, ...request }));
+      return [await ask({ continue_final_message: true, messages: messages.slice(0, 1) }), await ask({ continue_final_message: "yes" })];
+    }, begun);
+    for (const { code, message } of errors) assert.ok(code === "BAD_REQUEST" && /continue_final_message/.test(String(message)), `${message}`);
+  });
+});
+
 describe("thoughts", () => {
   const messages = [{ role: /** @type {const} */ ("user"), content: "Once upon a time" }];
 

@@ -6,6 +6,7 @@ import type { ToolCall } from "../openai.js";
 export interface PromptMessage {
   role: "system" | "user" | "assistant";
   content: string | { type: string; value: unknown }[];
+  /** Of the last one, an assistant's: the answer goes on where it ends. */
   prefix?: boolean;
 }
 
@@ -27,12 +28,14 @@ export class History {
   constructor(initial: readonly PromptMessage[]) {
     this.messages = initial.map((message, i) => {
       if (message.role === "system" && i > 0) throw new TypeError("a system message comes first among the initialPrompts");
+      if (message.prefix) throw new DOMException("prefix goes with a prompt, not with the initialPrompts", "NotSupportedError");
       return read(message);
     });
   }
 
   /** `tokens`: what it adds. */
   append(input: Prompt, tokens: number): void {
+    if (isBegun(input)) throw new DOMException("prefix goes with a prompt, not with what is appended", "NotSupportedError");
     this.messages.push(...messagesOf(input));
     this.tokens += tokens;
   }
@@ -48,11 +51,14 @@ export class History {
   begin(input: Prompt, constraint?: string) {
     let kept = [...this.messages];
     const added = messagesOf(input, constraint);
+    let begun = isBegun(input);
     let tokens = this.tokens;
     return {
-      messages: (): Message[] => [...kept, ...added],
+      request: () => ({ messages: [...kept, ...added], ...(begun && { continue_final_message: true }) }),
       say(text: string, calls: ToolCall[], used: number): void {
-        added.push({ role: "assistant", content: text, ...(calls.length > 0 && { tool_calls: calls }) });
+        const before = begun ? added.pop()!.content : "";
+        begun = false;
+        added.push({ role: "assistant", content: before + text, ...(calls.length > 0 && { tool_calls: calls }) });
         tokens = used;
       },
       result: (call: ToolCall, text: string): void => void added.push({ role: "tool", content: text, tool_call_id: call.id }),
@@ -72,7 +78,12 @@ export class History {
   }
 }
 
-/** `constraint`: said at the end of the last one. */
+/** The last message is the beginning of the answer. */
+export function isBegun(input: Prompt): boolean {
+  return typeof input !== "string" && input.at(-1)?.prefix === true;
+}
+
+/** `constraint`: said at the end of the last one but the beginning of the answer. */
 export function messagesOf(input: Prompt, constraint?: string): Message[] {
   const list: PromptMessage[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
   const messages = list.map((message, i) => {
@@ -80,14 +91,13 @@ export function messagesOf(input: Prompt, constraint?: string): Message[] {
     if (message.prefix && (message.role !== "assistant" || i < list.length - 1)) throw new DOMException("prefix goes with the last message, an assistant's", "SyntaxError");
     return read(message);
   });
-  const last = messages.at(-1);
+  const last = messages.at(isBegun(input) ? -2 : -1);
   if (constraint && last) last.content += `\n\n${constraint}`;
   return messages;
 }
 
-function read({ role, content, prefix }: PromptMessage): Message {
+function read({ role, content }: PromptMessage): Message {
   if (!["system", "user", "assistant"].includes(role)) throw new TypeError(`there is no role ${String(role)}`);
-  if (prefix) throw new DOMException("an answer cannot be begun for this model (prefix)", "NotSupportedError");
   if (typeof content === "string") return { role, content };
   const texts = content.map(({ type, value }) => {
     if (type !== "text" || typeof value !== "string") throw new DOMException("this model reads text only", "NotSupportedError");

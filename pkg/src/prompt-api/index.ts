@@ -3,7 +3,7 @@
 
 import { isChat, type Chat, type Chunk } from "../face.js";
 import { badRequest, KingletError } from "../errors.js";
-import { History, messagesOf, type Prompt, type PromptMessage } from "./history.js";
+import { History, isBegun, messagesOf, type Prompt, type PromptMessage } from "./history.js";
 import { check, constraintText, domError, quotaExceeded, responseFormat, sampling, textOnly, until, type CoreOptions } from "./options.js";
 import type { ToolCall } from "../openai.js";
 import { addPiece } from "../tool-pieces.js";
@@ -196,6 +196,7 @@ function languageModelClass(source: PromptApiSource) {
       const signal = given ? AbortSignal.any([given, this.#ended.signal]) : this.#ended.signal;
       try {
         await before;
+        if (isBegun(input) && !("tokenize" in this.model)) throw new DOMException("a router cannot begin answers (prefix): a server may not go on with them", "NotSupportedError");
         const turn = this.#history.begin(input, constraintOf(options));
         for (let round = 0; round < MOST_ROUNDS; round++) {
           const reply = yield* this.#round(turn, responseConstraint, signal);
@@ -223,7 +224,7 @@ function languageModelClass(source: PromptApiSource) {
       for (let forgot = false; ; forgot = true) {
         const reply: Reply = { text: "", calls: [], tokens: 0 };
         try {
-          const chunks = (await this.model.chat.completions.create({ ...request, messages: turn.messages() } as never, { signal })) as AsyncIterable<Chunk>;
+          const chunks = (await this.model.chat.completions.create({ ...request, ...turn.request() } as never, { signal })) as AsyncIterable<Chunk>;
           if (forgot) this.dispatchEvent(new Event("contextoverflow"));
           for await (const { choices, usage } of chunks) {
             const delta = choices[0]?.delta;
