@@ -175,7 +175,7 @@ test("copies, answers again, edits a question and goes on from there", async () 
 });
 
 test("a reload, and a page that was left in the middle of an answer, bring the conversation back", async () => {
-  const { page, answers, ask, ready } = await open();
+  const { page, answers, ask, ready, choose } = await open();
   const answer = await ask("Who are you?");
   await page.reload();
   await answers.first().waitFor();
@@ -196,12 +196,36 @@ test("a reload, and a page that was left in the middle of an answer, bring the c
   const partial = (await answers.nth(1).textContent()) ?? "";
   assert.notEqual(partial, "", "as far as it came");
   await ready();
-  await page.getByRole("button", { name: "Ask to go on" }).click();
-  await page.locator('[data-from="user"]', { hasText: "Please go on." }).waitFor();
-  await answers.nth(2).and(page.locator('[aria-busy="false"]')).waitFor();
+  await page.getByRole("button", { name: "Go on" }).click();
+  await page.getByRole("button", { name: "Go on" }).waitFor({ state: "detached" });
+  await answers.nth(1).and(page.locator('[aria-busy="false"]')).waitFor();
+  const whole = (await answers.nth(1).textContent()) ?? "";
+  assert.ok(whole.startsWith(partial.trimEnd()) && whole.length > partial.length, "the same answer, where it was cut off");
+  assert.equal(await page.locator('[data-from="user"]').count(), 2, "nobody asked for more");
   await page.getByRole("button", { name: "Answer again" }).nth(1).click();
   await answers.nth(1).and(page.locator('[aria-busy="false"]')).waitFor();
   assert.ok(((await answers.nth(1).textContent()) ?? "").length > partial.length);
+  // What a server began is asked for more, for no model here has begun it.
+  await choose("#import-file", "c.json", said("Half of", { source: "cloud", by: "example.com", cut: true }));
+  await answers.first().getByText("Half of").waitFor();
+  await page.getByRole("button", { name: "Go on" }).click();
+  await page.locator('[data-from="user"]', { hasText: "Please go on." }).waitFor();
+  await answers.nth(1).and(page.locator('[aria-busy="false"]')).waitFor();
+});
+
+test("an answer that was stopped goes on as one, its marks too", async () => {
+  const { page, answers, openPanel, choose } = await open();
+  await openPanel("Reading");
+  await page.locator("#shading").check();
+  await page.locator("#close-panel").click();
+  await choose("#import-file", "c.json", conversation([{ from: "user", text: "Tell me a story about a bird." }, { from: "assistant", source: "local", text: "**Once** upon a time, there was a ", cut: true }]));
+  await page.getByRole("button", { name: "Go on" }).click();
+  await page.getByRole("button", { name: "Go on" }).waitFor({ state: "detached" });
+  await answers.first().and(page.locator('[aria-busy="false"]')).waitFor();
+  assert.match((await answers.first().textContent()) ?? "", /^Once upon a time, there was a \S/);
+  assert.equal(await answers.first().locator("strong").textContent(), "Once");
+  assert.ok((await answers.first().locator(".token").count()) > 2);
+  assert.equal(await answers.count(), 1);
 });
 
 test("conversations are listed, exported, imported and deleted", async () => {

@@ -6,6 +6,8 @@ import type { Token } from "./conversation.js";
 
 export interface Question {
   messages: ChatMessage[];
+  /** The last message is the answer's beginning, which goes on. */
+  begun?: Begun;
   /** Resolves once there is a model; rejects where there is none. */
   engine(): Promise<Engine>;
   /** Where the person switched it on. */
@@ -17,10 +19,17 @@ export interface Question {
   signal: AbortSignal;
 }
 
+/** An answer that was cut off. */
+export interface Begun {
+  text: string;
+  /** What it is made of, where that is known. */
+  tokens: readonly Token[] | undefined;
+}
+
 export interface Listener {
   /** The model is there and begins to read. */
   begin(): void;
-  /** All of the answer so far, and the tokens that it is made of, where they are known. */
+  /** All of the answer so far, what was begun included, and the tokens that it is made of, where they are known. */
   text(text: string, tokens: readonly Token[] | undefined): void;
   source(source: "local" | "cloud"): void;
   /** Tokens so far, and milliseconds since the first. */
@@ -61,17 +70,21 @@ export async function answer(question: Question, listener: Listener): Promise<Re
 }
 
 class LocalRun {
-  tokens: Token[] = [];
+  tokens: Token[];
   tokensSeen = 0;
   firstMs: number | undefined;
-  #text = "";
+  #text: string;
   #began = performance.now();
   #first = 0;
 
-  constructor(private readonly question: Question, private readonly listener: Listener) {}
+  constructor(private readonly question: Question, private readonly listener: Listener) {
+    const { begun } = question;
+    this.#text = begun?.text ?? "";
+    this.tokens = begun ? [...(begun.tokens ?? [{ text: begun.text, p: 1, others: [] }])] : [];
+  }
 
   #request(): Omit<ChatRequest, "messages"> {
-    return { ...this.question.options(), ...(this.question.confidence ? { logprobs: true, top_logprobs: OTHERS } : {}) };
+    return { ...this.question.options(), ...(this.question.begun ? { continue_final_message: true } : {}), ...(this.question.confidence ? { logprobs: true, top_logprobs: OTHERS } : {}) };
   }
 
   async direct(engine: Engine): Promise<Result> {

@@ -79,7 +79,7 @@ export function startApp(host: AppHost): App {
   const log = new Log(find("log"), find("scroller"), {
     edit: (index) => questions.edit(index, chat.conversation.messages[index]!.text),
     retry: (index) => void chat.retry(index),
-    resume: () => void chat.resume(),
+    resume: (index) => void chat.resume(index),
   }, (empty) => (find("welcome").hidden = !empty));
   const performancePanel = new Performance(find("performance"));
   const chat = new Chat(log, history, {

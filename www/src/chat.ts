@@ -2,10 +2,10 @@
 
 import type { KingletError } from "kinglet";
 import { answer, type Question, type Result } from "./answer.js";
-import { Claims } from "./claims.js";
-import { newConversation, toRequest, type Conversation, type Excerpt, type Message } from "./conversation.js";
+import { toRequest, type Conversation, type Excerpt, type Message } from "./conversation.js";
 import type { History } from "./history.js";
 import type { AnswerView, Log } from "./log.js";
+import { OpenConversation } from "./open-conversation.js";
 
 export interface ChatHost extends Pick<Question, "engine" | "options"> {
   /** Where it is switched on. */
@@ -22,30 +22,20 @@ export interface ChatHost extends Pick<Question, "engine" | "options"> {
 }
 
 const GO_ON = "Please go on.";
-const ELSEWHERE = "Open in another tab: what you ask here goes on as a copy";
-const COPY = "A copy from here on: the conversation itself is open in another tab";
 
 export class Chat {
-  #conversation = newConversation();
+  readonly #open: OpenConversation;
   #abort: AbortController | undefined;
   #streaming = false;
   #running: Promise<void> = Promise.resolve();
   #late: Message[] = [];
-  readonly #claims = new Claims();
-  /** The conversation belongs to this page; another's is followed until something is said here. */
-  #mine = true;
-  /** The one before is written as far as it came. */
-  #left: Promise<void> = Promise.resolve();
 
   constructor(private readonly log: Log, private readonly history: History, private readonly host: ChatHost) {
-    void this.#claims.claim(this.#conversation.id);
-    history.watch((id) => {
-      if (!this.#mine && id === this.#conversation.id) void this.#follow(id);
-    });
+    this.#open = new OpenConversation(log, history, { stop: () => this.stop(), busy: () => this.busy, ended: () => this.#running, shading: () => host.shading() });
   }
 
   get conversation(): Conversation {
-    return this.#conversation;
+    return this.#open.now;
   }
 
   get busy(): boolean {
@@ -62,81 +52,42 @@ export class Chat {
     if (this.#streaming) this.stop();
   }
 
-  /** Another conversation, which no other page has, or a new one. The one before is kept. */
-  open(conversation: Conversation = newConversation()): void {
-    void this.#claims.claim(conversation.id);
-    this.#show(conversation, true);
-    this.history.keep(conversation);
+  /** Another conversation, or a new one. The one before is kept. */
+  open(conversation?: Conversation): void {
+    this.#open.open(conversation);
   }
 
   /** One that was kept, and may be open elsewhere. `wanted` is asked when that is known. */
-  async reopen({ id }: Conversation, wanted = () => true): Promise<void> {
-    if (id === this.#conversation.id && this.busy) return;
-    await this.#left;
-    const mine = await this.#claims.claim(id);
-    const conversation = await this.history.read(id);
-    if (conversation && wanted()) {
-      this.#show(conversation, mine);
-      this.history.remember(conversation);
-    } else if (mine && id !== this.#conversation.id) this.#claims.release(id);
+  reopen(conversation: Conversation, wanted?: () => boolean): Promise<void> {
+    return this.#open.reopen(conversation, wanted);
   }
 
-  #show(conversation: Conversation, mine: boolean): void {
-    this.stop();
-    const before = this.#conversation.id;
-    this.#conversation = conversation;
-    this.#mine = mine;
-    this.redraw();
-    this.#claims.cancel();
-    if (!mine) this.#claims.waitFor(conversation.id, () => void this.#follow(conversation.id, true));
-    // What was under way is written first.
-    this.#left = this.#running.then(() => this.history.flush()).then(() => {
-      if (before !== this.#conversation.id) this.#claims.release(before);
-    });
-  }
-
-  /** Shows what another page has written; with `over` that one has closed it, and it is this page's. */
-  async #follow(id: string, over = false): Promise<void> {
-    const fresh = await this.history.read(id);
-    if (this.#mine || this.#conversation.id !== id) return over ? this.#claims.release(id) : undefined;
-    const old = this.#conversation;
-    if (fresh) this.#conversation = fresh;
-    if (over) this.#mine = true;
-    if (!fresh || fresh.start !== old.start) this.redraw();
-    else this.log.change(old.messages, fresh.messages, this.host.shading());
-    this.log.elsewhere(over ? undefined : ELSEWHERE);
-  }
-
-  /** The page was left, and is back: meanwhile another may have gone on. */
-  async return(): Promise<void> {
-    this.#claims.lost();
-    this.#mine = await this.#claims.claim(this.#conversation.id);
-    await this.reopen(this.#conversation);
+  /** The page was left, and is back. */
+  return(): Promise<void> {
+    return this.#open.return();
   }
 
   redraw(): void {
-    const { messages, start = 0, startText = "" } = this.#conversation;
-    this.log.show(messages, start, startText, this.host.shading());
-    if (!this.#mine) this.log.elsewhere(ELSEWHERE);
+    this.#open.redraw();
   }
 
   /** What was said so far stays to be read, but is not sent any more. */
   startAfresh(text: string): void {
-    const { messages } = this.#conversation;
+    const { messages } = this.conversation;
     if (messages.length === 0) return;
     // A question that waits already is the new model's.
     const start = this.busy ? messages.length - 2 : messages.length;
     if (start <= 0) return;
-    Object.assign(this.#conversation, { start, startText: text });
+    Object.assign(this.conversation, { start, startText: text });
     if (this.busy) this.log.addBreak(text, 2);
     else this.redraw();
-    this.#changed();
+    this.#open.changed();
   }
 
   /** With an excerpt, `text` is only what is shown. */
   async ask(text: string, excerpt?: Excerpt): Promise<void> {
     if (this.busy) return;
-    const { messages } = this.#conversation;
+    const { messages } = this.conversation;
     const message: Message = { from: "user", text, ...(excerpt ? { excerpt } : {}) };
     messages.push(message);
     this.log.addQuestion(message, messages.length - 1);
@@ -166,47 +117,57 @@ export class Chat {
 
   #takeLate(): void {
     if (this.#late.length === 0) return;
-    this.#conversation.messages.push(...this.#late.splice(0));
+    this.conversation.messages.push(...this.#late.splice(0));
     this.redraw();
-    this.#changed();
+    this.#open.changed();
   }
 
-  resume(): Promise<void> {
-    return this.ask(GO_ON);
+  /** The answer in this place goes on where it was cut off; one that is not the last, or came from a server, is asked for more. */
+  async resume(index: number): Promise<void> {
+    const { messages, start = 0 } = this.conversation;
+    const message = messages[index]!;
+    if (this.busy) return;
+    if (index < messages.length - 1 || index < start || message.source === "cloud") return this.ask(GO_ON);
+    // A model is at its best where its tokens end: words begin with their space.
+    message.text = message.text.trimEnd();
+    this.log.removeTurns(1);
+    await this.#answer(undefined, message);
   }
 
   #cut(index: number): void {
-    const { messages, start = 0 } = this.#conversation;
+    const { messages, start = 0 } = this.conversation;
     messages.splice(index);
-    if (start > index) delete this.#conversation.start;
+    if (start > index) delete this.conversation.start;
     this.redraw();
   }
 
-  /** To the last question, of which `asked` is the text where it is new. */
-  #answer(asked: string | undefined): Promise<void> {
-    return (this.#running = this.#run(asked));
+  /** To the last question, of which `asked` is the text where it is new; or more of an answer that was `begun`. */
+  #answer(asked: string | undefined, begun?: Message): Promise<void> {
+    return (this.#running = this.#run(asked, begun));
   }
 
-  async #run(asked: string | undefined): Promise<void> {
+  async #run(asked: string | undefined, begun: Message | undefined): Promise<void> {
     const abort = (this.#abort = new AbortController());
-    const conversation = this.#conversation;
+    const conversation = this.conversation;
     const { messages } = conversation;
     const shading = this.host.shading();
     // Marked as cut until it is whole, so that a page that goes away leaves it so.
-    const message: Message = { from: "assistant", text: "", source: "local", cut: true };
-    messages.push(message);
+    const message: Message = begun ?? { from: "assistant", text: "", source: "local", cut: true };
+    if (!begun) messages.push(message);
     const view = this.log.addAnswer(messages.length - 1, shading);
     view.begin();
+    if (begun) view.update(begun.text, begun.tokens);
     this.host.onBusy(true);
-    this.#changed();
+    this.#open.changed();
     try {
       const { engine, options } = this.host;
-      const upTo = messages.length - 1;
+      const upTo = messages.length - (begun ? 0 : 1);
       const question: Question = {
         get messages() {
           return toRequest(messages.slice(conversation.start ?? 0, upTo));
         },
-        engine: () => engine.call(this.host), options: () => options.call(this.host), router: this.host.router(), confidence: shading, signal: abort.signal,
+        engine: () => engine.call(this.host), options: () => options.call(this.host), router: begun ? undefined : this.host.router(), confidence: shading, signal: abort.signal,
+        ...(begun ? { begun: { text: begun.text, tokens: begun.tokens } } : {}),
       };
       const result = await answer(question, {
         begin: () => (this.#streaming = true),
@@ -224,7 +185,7 @@ export class Chat {
       this.#over(abort);
       this.#failed(error, abort.signal.aborted, conversation, message, view, asked);
     }
-    if (conversation === this.#conversation) this.#changed();
+    if (conversation === this.conversation) this.#open.changed();
     else await this.history.update(conversation);
     if (this.busy) return;
     this.host.onBusy(false);
@@ -236,7 +197,7 @@ export class Chat {
     if (tokens) message.tokens = tokens;
     else delete message.tokens;
     view.update(text, tokens);
-    if (conversation === this.#conversation) this.#changed();
+    if (conversation === this.conversation) this.#open.changed();
   }
 
   #over(abort: AbortController): void {
@@ -254,23 +215,8 @@ export class Chat {
       // As if nothing had been asked.
       const gone = asked === undefined ? 1 : 2;
       conversation.messages.splice(conversation.messages.indexOf(message) + 1 - gone, gone);
-      if (conversation === this.#conversation) this.log.removeTurns(gone);
+      if (conversation === this.conversation) this.log.removeTurns(gone);
     }
     if (!quiet) this.host.onError(error, message.text ? undefined : asked);
-  }
-
-  #changed(): void {
-    if (!this.#mine) this.#copy();
-    this.#conversation.changed = Date.now();
-    this.history.keep(this.#conversation);
-  }
-
-  /** The other page's stays as that one has it. */
-  #copy(): void {
-    this.#claims.cancel();
-    this.#conversation.id = crypto.randomUUID();
-    this.#mine = true;
-    void this.#claims.claim(this.#conversation.id);
-    this.log.elsewhere(COPY);
   }
 }

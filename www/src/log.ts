@@ -194,7 +194,7 @@ export class AnswerView {
     const actions = [
       copyButton("Copy the answer", () => message.text),
       iconButton("retry", "Answer again", () => this.actions.retry(this.index)),
-      ...(message.cut && message.text ? [iconButton("resume", "Ask to go on", () => this.actions.resume(this.index))] : []),
+      ...(message.cut && message.text ? [iconButton("resume", "Go on", () => this.actions.resume(this.index))] : []),
     ];
     this.#foot.replaceChildren(...notes, make("span", { class: "actions" }, ...actions));
     this.follow();
