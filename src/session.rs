@@ -1,6 +1,7 @@
 //! A loaded model in conversation: prompt building, context window, prefix reuse, usage. One request at a time; the
 //! caller queues.
 
+mod draft;
 mod embed;
 mod load;
 mod prefix;
@@ -13,7 +14,7 @@ use crate::backend::lora::{Active, LowRank};
 use crate::backend::{Backend, HeadRows, Memory};
 use crate::formats::lora;
 pub use crate::generate::TokenLogprob;
-use crate::generate::drafts::{Chances, Costs, Drafts};
+use crate::generate::drafts::{Chances, Costs, Drafts, Source};
 use crate::generate::sampler::SplitMix64;
 use crate::generate::thinking::{OPEN, Said};
 use crate::generate::{AdapterUse, Answer, Constraint, GenerateOptions};
@@ -22,6 +23,7 @@ use crate::source::ByteSource;
 use crate::text::tokenizer::Special;
 use crate::text::{ChatTemplate, Tokenizer, ToolFormat};
 use crate::{Error, Result};
+use draft::DraftModel;
 use run::{Run, is_check};
 use std::collections::BTreeMap;
 pub use types::{Clock, Info, LoadOptions, Request, Stats, Step, WallClock};
@@ -37,6 +39,9 @@ pub struct Session<B = CpuBackend> {
     clock: Clock,
     wall_clock: WallClock,
     memory_limit: Option<u64>,
+    /// Bytes that the model takes on the CPU.
+    needs: u64,
+    draft: Option<DraftModel<B>>,
     /// The tokens whose keys and values the cache holds, which the active adapters had a part in.
     cached: Vec<u32>,
     active: Vec<Active>,
@@ -126,8 +131,10 @@ impl<B: Backend> Session<B> {
         &self.info
     }
 
+    /// A draft model's is among it.
     pub fn memory(&self) -> Memory {
-        self.backend.memory()
+        let draft = self.draft.as_ref().map(|draft| draft.backend().memory()).unwrap_or_default();
+        self.backend.memory().and(draft)
     }
 
     pub fn tokenizer(&self) -> &Tokenizer {
@@ -206,6 +213,9 @@ impl<B: Backend> Session<B> {
             return Err(self.context_exceeded(tokens.len()));
         }
         self.use_adapters(&options.adapters)?;
+        if let Some(draft) = &mut self.draft {
+            draft.begin();
+        }
         // At least the last token of the prompt is run again: its logits are wanted.
         let reusable = if options.cache_prompt {
             self.backend.reusable(common_prefix(&self.cached, &tokens).min(tokens.len() - 1))
@@ -228,6 +238,7 @@ impl<B: Backend> Session<B> {
             constraint: None,
             think: None,
             drafts: Drafts::new(options.drafts, Vec::new(), self.chances),
+            drafting: options.drafts,
             check: None,
             on_device: false,
             device_tokens: 0,
@@ -273,8 +284,13 @@ impl<B: Backend> Session<B> {
             let batch = &tokens[self.cached.len()..end];
             let single = batch.len() == 1 && last && !run.answer.is_empty() && self.backend.checkable_batch() > 1;
             if single {
+                let start = (self.clock)();
+                let batch = run.batch(&self.backend, &mut self.draft, &self.costs, self.clock).await;
+                if self.draft.is_none() {
+                    self.info.draft = None;
+                }
                 let before = (self.clock)();
-                let batch = run.batch(&self.backend, &self.costs);
+                self.stats.draft_ms += before - start;
                 forward(&mut self.backend, &mut self.cached, &batch, HeadRows::All)?;
                 self.costs.learn(batch.len(), (self.clock)() - before);
                 if let Some(check) = &run.check {
@@ -322,8 +338,12 @@ impl<B: Backend> Session<B> {
                 _ => Ok(token),
             })?;
             drafts.chosen(answer.tokens(), token.id);
-            if let Some(check) = check.as_ref().filter(|_| self.cached.get(total) == Some(&token.id)) {
+            let accepted = check.as_ref().filter(|_| self.cached.get(total) == Some(&token.id));
+            if let Some(check) = accepted {
                 check.count(&mut self.stats, 0, 1);
+            }
+            if let Some(draft) = &mut self.draft {
+                draft.chosen(total, token.id, accepted.is_some_and(|check| check.source == Source::Model));
             }
             token
         };

@@ -2,76 +2,17 @@
 
 #[path = "common/golden.rs"]
 mod golden;
+#[path = "common/told.rs"]
+mod told;
 
 use golden::{GOLDEN, goldens};
 use kinglet::generate::drafts::{Costs, LARGEST_BATCH};
-use kinglet::generate::{AnswerSignals, Constraint, Drafting, FinishReason, GenerateOptions, Signals, TokenLogprob};
-use kinglet::grammar::{Form, Guide, Spec, Vocabulary};
-use kinglet::session::{LoadOptions, Request, Session, Stats, Step};
-use kinglet::source::FileSource;
+use kinglet::generate::{Drafting, GenerateOptions};
+use kinglet::grammar::{Form, Spec};
+use kinglet::session::Session;
 use pollster::block_on;
 use serde_json::json;
-
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
-
-/// Costs are the usual ones: what is drafted does not depend on the machine.
-fn load(path: &str) -> Session {
-    let options = LoadOptions { clock: || 0.0, context_length: Some(512), ..LoadOptions::default() };
-    block_on(Session::load(&mut [FileSource::open(path).unwrap()], options, |_, _| {})).unwrap()
-}
-
-/// All that is told of an answer.
-#[derive(Debug, PartialEq)]
-struct Told {
-    tokens: Vec<(u32, String, String, Signals, Vec<TokenLogprob>)>,
-    so_far: Vec<AnswerSignals>,
-    rest: String,
-    reason: FinishReason,
-    stop: Option<String>,
-    signals: AnswerSignals,
-    completion_tokens: usize,
-}
-
-impl Told {
-    fn text(&self) -> String {
-        self.tokens.iter().map(|token| token.1.as_str()).chain([self.rest.as_str()]).collect()
-    }
-}
-
-fn finish(session: &mut Session) -> (Told, Stats) {
-    let (mut tokens, mut checks) = (vec![], vec![]);
-    loop {
-        match block_on(session.step()).unwrap() {
-            Step::Prefill { .. } => {}
-            Step::Token { id, text, reasoning, signals, top_logprobs, so_far, .. } => {
-                tokens.push((id, text, reasoning, signals, top_logprobs));
-                checks.extend(so_far.map(|signals| *signals));
-            }
-            Step::Done { text, reason, stop, stats, signals, .. } => {
-                let completion_tokens = stats.completion_tokens;
-                let told =
-                    Told { tokens, so_far: checks, rest: text, reason, stop, signals: *signals, completion_tokens };
-                return (told, stats);
-            }
-        }
-    }
-}
-
-fn from_ids(session: &mut Session, prompt: &[u32], options: GenerateOptions) -> (Told, Stats) {
-    session.start_tokens(prompt.to_vec(), &options, false).unwrap();
-    finish(session)
-}
-
-fn ask(session: &mut Session, request: serde_json::Value, form: Option<&Spec>) -> (Told, Stats) {
-    let vocabulary = Vocabulary::of(session.tokenizer()).unwrap();
-    let guide = form.map(|form| Box::new(Guide::new(&vocabulary, form).unwrap()) as Box<dyn Constraint>);
-    session.start_constrained(&serde_json::from_value::<Request>(request).unwrap(), guide).unwrap();
-    finish(session)
-}
-
-fn drafting(drafts: Drafting, options: &GenerateOptions) -> GenerateOptions {
-    GenerateOptions { drafts, ..options.clone() }
-}
+use told::{TINY, ask, drafting, from_ids, load};
 
 #[test]
 fn every_golden_model_says_the_same() {

@@ -69,6 +69,14 @@ impl Backend for AnyBackend {
         on_either!(self, backend => backend.checkable_batch())
     }
 
+    fn beside(&self, spec: DecoderSpec) -> Result<Self> {
+        match self {
+            AnyBackend::Cpu(backend) => Ok(AnyBackend::Cpu(Box::new(backend.beside(spec)?))),
+            #[cfg(feature = "webgpu")]
+            AnyBackend::WebGpu(backend) => Ok(AnyBackend::WebGpu(Box::new(backend.beside(spec)?))),
+        }
+    }
+
     fn prepare(&mut self, tensors: &[TensorShape]) -> Result<()> {
         on_either!(self, backend => backend.prepare(tensors))
     }

@@ -182,6 +182,15 @@ pub trait Backend {
         1
     }
 
+    /// A backend for a draft model, on the same threads. Errors: [`Error::BadRequest`] where this one checks no drafts.
+    fn beside(&self, spec: DecoderSpec) -> Result<Self>
+    where
+        Self: Sized,
+    {
+        let _ = spec;
+        Err(Error::BadRequest(format!("the backend {} takes no draft model", self.name())))
+    }
+
     /// The last `head`'s logits, `[rows, vocab]`.
     async fn logits(&mut self) -> Result<&[f32]>;
 
@@ -278,6 +287,15 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of two models.
+    pub fn and(self, other: Memory) -> Memory {
+        Memory {
+            weights: self.weights + other.weights,
+            kv_cache: self.kv_cache + other.kv_cache,
+            scratch: self.scratch + other.scratch,
+        }
+    }
+
     pub fn total(&self) -> u64 {
         self.weights.saturating_add(self.kv_cache).saturating_add(self.scratch)
     }

@@ -1,6 +1,6 @@
-//! Drafts: guesses at the tokens to come, from what the request predicts and from the text so far, that a backend checks in
-//! one batch. What is sampled stays the same tokens; whether a batch pays is reckoned from measured costs, and from how
-//! often guesses of the kind were right, which is counted whether or not they are checked.
+//! Drafts: guesses at the tokens to come, from what the request predicts, from the text so far, and from a draft model
+//! (`trust.rs`), that a backend checks in one batch. What is sampled stays the same tokens; whether a batch pays is reckoned
+//! from measured costs, and from how often guesses of the kind were right, which is counted whether or not they are checked.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 pub const LARGEST_BATCH: usize = 8;
 
 /// Equal tokens before a guess that count; more say no more.
-const DEEPEST: usize = 8;
+pub(super) const DEEPEST: usize = 8;
 
 /// What must be gained for a batch to be worth its trouble.
 const LEAST_GAIN: f64 = 1.05;
@@ -25,6 +25,38 @@ pub enum Drafting {
     Never,
 }
 
+/// A draft's length, and what is gained by it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// Guessed ones.
+    pub tokens: usize,
+    /// Tokens that are expected in the time of a single one.
+    pub gain: f64,
+}
+
+impl Drafting {
+    /// How many of up to `most` guesses make the most of a batch's time, if any do. `share(i)`: how likely the guess `i` is right
+    /// where those before it are. `cost(n)`: of n of them, in single tokens.
+    pub fn plan(self, most: usize, share: impl Fn(usize) -> f64, cost: impl Fn(usize) -> f64) -> Option<Plan> {
+        let mut best: Option<Plan> = None;
+        let (mut reached, mut expected) = (1.0, 1.0);
+        for tokens in 1..=most.min(LARGEST_BATCH - 1) {
+            reached *= share(tokens - 1);
+            expected += reached;
+            let gain = expected / cost(tokens);
+            let better = match self {
+                Drafting::Never => false,
+                Drafting::Always => true,
+                Drafting::Auto => gain > best.map_or(LEAST_GAIN, |best| best.gain),
+            };
+            if better {
+                best = Some(Plan { tokens, gain });
+            }
+        }
+        best
+    }
+}
+
 /// Where a guess comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -32,6 +64,8 @@ pub enum Source {
     Text,
     /// What the request predicts.
     Prediction,
+    /// Another model.
+    Model,
 }
 
 /// A place in a source that goes on as the answer may.
@@ -50,7 +84,7 @@ pub struct Drafts {
     prediction: Vec<u32>,
     /// Where the answer has left the prediction.
     left_at: usize,
-    /// For each source.
+    /// For text and prediction.
     chances: [Chances; 2],
     /// At the place where the answer is now.
     guess: Option<Guess>,
@@ -58,7 +92,7 @@ pub struct Drafts {
 
 /// How often guesses of a kind were right. The old count less.
 #[derive(Clone, Copy, Debug)]
-struct Chance {
+pub(super) struct Chance {
     right: f64,
     of: f64,
 }
@@ -67,20 +101,20 @@ struct Chance {
 const MEMORY: f64 = 64.0;
 const HERITAGE: f64 = 8.0;
 
-/// For each number of matched tokens.
+/// For each number of matched tokens, or whatever else makes a guess a good one.
 #[derive(Clone, Copy, Debug)]
-pub struct Chances([Chance; DEEPEST + 1]);
+pub struct Chances(pub(super) [Chance; DEEPEST + 1]);
 
 impl Chances {
     /// As if two guesses had been made: long matches are right more often. Short ones have to be seen to be.
-    fn first(least: f64) -> Self {
+    pub(super) fn first(least: f64) -> Self {
         let share = |matched: usize| least + (0.85 - least) * matched as f64 / DEEPEST as f64;
-        Self(std::array::from_fn(|matched| Chance { right: 2.0 * share(matched), of: 2.0 }))
+        Self(std::array::from_fn(|matched| Chance::first(share(matched))))
     }
 
     /// For another answer, which is another text.
-    fn inherited(self) -> Self {
-        Self(self.0.map(|Chance { right, of }| Chance { right: right / of, of: 1.0 }.times(of.min(HERITAGE))))
+    pub(super) fn inherited(self) -> Self {
+        Self(self.0.map(Chance::inherited))
     }
 }
 
@@ -92,15 +126,23 @@ impl Default for Chances {
 }
 
 impl Chance {
+    pub(super) fn first(share: f64) -> Self {
+        Self { right: 2.0 * share, of: 2.0 }
+    }
+
     fn times(self, factor: f64) -> Self {
         Self { right: self.right * factor, of: self.of * factor }
     }
 
-    fn share(self) -> f64 {
+    pub(super) fn inherited(self) -> Self {
+        self.times((HERITAGE / self.of).min(1.0))
+    }
+
+    pub(super) fn share(self) -> f64 {
         self.right / self.of
     }
 
-    fn learn(&mut self, right: bool) {
+    pub(super) fn learn(&mut self, right: bool) {
         self.of += 1.0;
         self.right += f64::from(u8::from(right));
         if self.of > MEMORY {
@@ -133,17 +175,15 @@ impl Drafts {
         self.guess = guesses.into_iter().flatten().max_by(|a, b| chance(a).total_cmp(&chance(b)));
     }
 
-    /// The guessed tokens that are worth checking in one batch with the newest, at most `most`, and where they come from.
-    pub fn draft<'a>(&'a self, tokens: &'a [u32], most: usize, costs: &Costs) -> Option<(Source, &'a [u32])> {
+    /// The guessed tokens that are worth checking in one batch with the newest, at most `most`, where they come from, and the
+    /// gain (see [`Plan`]).
+    pub fn draft<'a>(&'a self, tokens: &'a [u32], most: usize, costs: &Costs) -> Option<(Source, &'a [u32], f64)> {
         let guess = self.guess?;
         let rest = &self.tokens_of(guess.source, tokens)[guess.next..];
-        let most = most.min(LARGEST_BATCH - 1).min(rest.len());
-        let count = match self.drafting {
-            Drafting::Never => 0,
-            Drafting::Always => most,
-            Drafting::Auto => self.best_count(guess, most, costs),
-        };
-        (count > 0).then(|| (guess.source, &rest[..count]))
+        let chances = &self.chances[guess.source as usize].0;
+        let share = |i: usize| chances[(guess.matched + i).min(DEEPEST)].share();
+        let plan = self.drafting.plan(most.min(rest.len()), share, |tokens| costs.of_batch(tokens + 1))?;
+        Some((guess.source, &rest[..plan.tokens], plan.gain))
     }
 
     /// `token` follows what [`Drafts::look`] was shown, which `tokens` begins with.
@@ -158,25 +198,9 @@ impl Drafts {
 
     fn tokens_of<'a>(&'a self, source: Source, tokens: &'a [u32]) -> &'a [u32] {
         match source {
-            Source::Text => tokens,
             Source::Prediction => &self.prediction,
+            _ => tokens,
         }
-    }
-
-    /// How many tokens make the most of a batch's time.
-    fn best_count(&self, guess: Guess, most: usize, costs: &Costs) -> usize {
-        let chances = &self.chances[guess.source as usize].0;
-        let (mut best, mut count) = (LEAST_GAIN, 0);
-        let (mut reached, mut expected) = (1.0, 1.0);
-        for k in 1..=most {
-            reached *= chances[(guess.matched + k - 1).min(DEEPEST)].share();
-            expected += reached;
-            let gain = expected / costs.of_batch(k + 1);
-            if gain > best {
-                (best, count) = (gain, k);
-            }
-        }
-        count
     }
 
     /// The place with the most matched tokens; of several the first from where the answer left the prediction on, or else
@@ -237,6 +261,11 @@ impl Default for Costs {
 impl Costs {
     pub fn of_batch(&self, tokens: usize) -> f64 {
         self.ratios[tokens]
+    }
+
+    /// What else took so long, in single tokens; `None` where none has been measured yet.
+    pub fn in_singles(&self, milliseconds: f64) -> Option<f64> {
+        (milliseconds > 0.0 && self.single > 0.0).then(|| milliseconds / self.single)
     }
 
     /// A batch of so many tokens, with the logits of all, took so long.

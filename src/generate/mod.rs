@@ -9,6 +9,7 @@ pub mod signals;
 pub mod stop;
 pub mod thinking;
 pub mod tool_calls;
+pub mod trust;
 
 pub use answer::{Answer, Token};
 pub use answer_signals::{AnswerSignals, SignalSum};

@@ -110,6 +110,19 @@ impl<'a> Model<'a> {
         catalog::nearest(&self.spec.architecture, name, parameters, context_length, limit)
     }
 
+    /// As a draft model beside a model that needs `others` bytes. Errors: [`Error::OutOfMemory`] where `limit` bytes do not hold
+    /// both.
+    pub fn check_beside(&self, others: u64, limit: u64) -> Result<()> {
+        let need_bytes = self.on_cpu(self.spec.context_length).total();
+        let available_bytes = limit.saturating_sub(others);
+        if need_bytes <= available_bytes {
+            return Ok(());
+        }
+        let what = "the draft model beside the model".into();
+        let advice = "leave it out, or choose smaller ones or a shorter context".into();
+        Err(Error::OutOfMemory { what, need_bytes, available_bytes, advice })
+    }
+
     /// Errors: [`Error::OutOfMemory`] where the CPU cannot hold it in `limit` bytes, naming what could be held instead.
     pub fn check(&self, limit: u64) -> Result<()> {
         let context_length = self.spec.context_length;

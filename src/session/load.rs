@@ -46,7 +46,9 @@ impl<B: Backend> Session<B> {
         let chosen = options.chat_template.as_deref().filter(|choice| *choice != "file");
         let chosen = chosen.map(|choice| ChatTemplate::chosen(choice, &checkpoint.metadata, &tokenizer)).transpose()?;
         let mut backend = new_backend(spec.clone(), context_length).await?;
-        let fits = on_cpu(&blueprint, &checkpoint, options.memory_limit);
+        let needs = memory::Model::new(&blueprint, &checkpoint)?;
+        let fits = options.memory_limit.map_or(Ok(()), |limit| needs.check(limit));
+        let needs = needs.on_cpu(context_length).total();
         if backend.adapter().is_none() {
             fits.clone()?;
         }
@@ -73,9 +75,12 @@ impl<B: Backend> Session<B> {
                 backend: backend.name(),
                 adapter: backend.adapter(),
                 threads: backend.threads(),
+                draft: None,
                 no_fallback: fits.err().map(|error| error.to_string()),
             },
             memory_limit: options.memory_limit,
+            needs,
+            draft: None,
             stats: Stats { backend: backend.name(), ..Stats::default() },
             costs: Costs::default(),
             chances: Chances::default(),
@@ -109,7 +114,7 @@ impl<B: Backend> Session<B> {
         }
         let mut backend = new_backend(blueprint.spec.clone()).await?;
         if backend.adapter().is_none() {
-            on_cpu(&blueprint, &checkpoint, self.memory_limit)?;
+            self.memory_limit.map_or(Ok(()), |limit| memory::Model::new(&blueprint, &checkpoint)?.check(limit))?;
         }
         weights::stream(shards, &checkpoint, &blueprint, &mut backend, progress).await?;
         for (&id, pairs) in &self.adapters {
@@ -128,11 +133,6 @@ impl<B: Backend> Session<B> {
         }
         Ok(())
     }
-}
-
-/// Errors: [`Error::OutOfMemory`] where the CPU cannot hold the model.
-fn on_cpu(blueprint: &arch::Blueprint, checkpoint: &Checkpoint, limit: Option<u64>) -> Result<()> {
-    limit.map_or(Ok(()), |limit| memory::Model::new(blueprint, checkpoint)?.check(limit))
 }
 
 /// The format that holds most elements.

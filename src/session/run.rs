@@ -1,8 +1,10 @@
 //! What a session keeps of the request under way.
 
-use super::Stats;
+use super::draft::{DraftModel, Place};
+use super::{Clock, Stats};
 use crate::Result;
 use crate::backend::Backend;
+use crate::generate::Drafting;
 use crate::generate::drafts::{Costs, Drafts, Source};
 use crate::generate::thinking::Thoughts;
 use crate::generate::{Answer, Constraint, Mask};
@@ -16,6 +18,7 @@ pub(super) struct Run {
     /// The token that begins thoughts, where the answer may begin with some.
     pub(super) think: Option<u32>,
     pub(super) drafts: Drafts,
+    pub(super) drafting: Drafting,
     pub(super) check: Option<Check>,
     /// The backend chooses the tokens.
     pub(super) on_device: bool,
@@ -37,16 +40,25 @@ impl Check {
     pub(super) fn count(&self, stats: &mut Stats, drafted: usize, accepted: usize) {
         stats.drafted_tokens += drafted;
         stats.accepted_tokens += accepted;
-        if self.source == Source::Prediction {
-            stats.predicted_drafted_tokens += drafted;
-            stats.predicted_accepted_tokens += accepted;
-        }
+        let (of_source, right) = match self.source {
+            Source::Text => return,
+            Source::Prediction => (&mut stats.predicted_drafted_tokens, &mut stats.predicted_accepted_tokens),
+            Source::Model => (&mut stats.model_drafted_tokens, &mut stats.model_accepted_tokens),
+        };
+        *of_source += drafted;
+        *right += accepted;
     }
 }
 
 impl Run {
     /// The newest token, and behind it a draft where one is worth checking.
-    pub(super) fn batch<B: Backend>(&mut self, backend: &B, costs: &Costs) -> Vec<u32> {
+    pub(super) async fn batch<B: Backend>(
+        &mut self,
+        backend: &B,
+        model: &mut Option<DraftModel<B>>,
+        costs: &Costs,
+        clock: Clock,
+    ) -> Vec<u32> {
         let tokens = self.answer.tokens();
         let total = tokens.len();
         // Beyond the original context all is evaluated anew.
@@ -54,7 +66,23 @@ impl Run {
         let most = unturned.map_or(usize::MAX, |original| original - total);
         let most = most.min(self.answer.left() - 1).min(backend.checkable_batch() - 1);
         let mut batch = vec![tokens[total - 1]];
-        if let Some((source, draft)) = self.drafts.draft(tokens, most, costs) {
+        let mut draft = self.drafts.draft(tokens, most, costs);
+        let guessed: Vec<u32>;
+        if let Some(by) = model {
+            let (prompt, left) = (self.answer.prompt_len(), self.answer.left());
+            let gain = draft.map_or(0.0, |(.., gain)| gain);
+            let place = Place { tokens, prompt, left, most, drafting: self.drafting, gain };
+            match by.draft(&place, costs, clock).await {
+                Ok([]) => {}
+                Ok(guesses) => {
+                    guessed = guesses.iter().map(|guess| guess.token).collect();
+                    draft = Some((Source::Model, &guessed, gain));
+                }
+                // Memory that is full, say: the answer does not depend on it.
+                Err(_) => *model = None,
+            }
+        }
+        if let Some((source, draft, _)) = draft {
             batch.extend_from_slice(draft);
             self.check = Some(Check { start: total - 1, source });
         }

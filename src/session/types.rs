@@ -74,6 +74,8 @@ pub struct Info {
     pub adapter: Option<String>,
     /// Of this machine, that compute: 1 beside a GPU.
     pub threads: usize,
+    /// The name of the draft model, where there is one.
+    pub draft: Option<String>,
     /// Why the CPU could not go on where the GPU is lost: the model is too large for it.
     pub no_fallback: Option<String>,
 }
@@ -176,6 +178,10 @@ pub struct Stats {
     /// The same of those that came from the request's prediction.
     pub predicted_drafted_tokens: usize,
     pub predicted_accepted_tokens: usize,
+    /// The same of those that came from a draft model, and the time that it took, which is among `decode_ms`.
+    pub model_drafted_tokens: usize,
+    pub model_accepted_tokens: usize,
+    pub draft_ms: f64,
     pub dispatches_per_token: usize,
     pub backend: &'static str,
 }

@@ -204,6 +204,10 @@ impl Backend for CpuBackend {
         matrix::FEW
     }
 
+    fn beside(&self, spec: DecoderSpec) -> Result<CpuBackend> {
+        Ok(CpuBackend::with_pool(spec, self.pool.share()))
+    }
+
     fn threads(&self) -> usize {
         self.pool.threads()
     }

@@ -185,6 +185,13 @@ impl Pool {
         pool
     }
 
+    /// The same threads, for whoever computes when this one does not; they end with this one, and then one is left.
+    pub fn share(&self) -> Pool {
+        let mut pool = Pool::single();
+        (pool.shared, pool.threads, pool.grain) = (self.shared.clone(), self.threads, self.grain);
+        pool
+    }
+
     /// Divides the smallest work too, for tests.
     pub fn eager(mut self) -> Pool {
         self.grain = 0;
