@@ -16,7 +16,7 @@ pub fn load(path: &str) -> Session {
 }
 
 /// All that is told of an answer.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     pub tokens: Vec<(u32, String, String, Signals, Vec<TokenLogprob>)>,
     pub so_far: Vec<AnswerSignals>,
