@@ -36,7 +36,7 @@ export class Host {
   #closed: KingletError | undefined;
 
   constructor(private readonly model: Model, options: EngineOptions, private readonly events: HostEvents) {
-    const { parts, store, transfer, close } = model.open();
+    const { transfer, close, ...parts } = model.open();
     this.#closeModel = close;
     this.info = new Promise((resolve, reject) => (this.#settleLoad = { resolve, reject }));
     this.#worker = startWorker(options.worker);
@@ -48,7 +48,7 @@ export class Host {
       this.#crash(e.message || NO_SCRIPT);
     };
     const { threads, contextLength, kvCache, chatTemplate, backend = "auto", prefix, testing } = options;
-    const load: ToWorker = { type: "load", parts, store, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, chatTemplate, backend, prefix: prefix && checkPrefix(prefix), testing };
+    const load: ToWorker = { type: "load", ...parts, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, chatTemplate, backend, prefix: prefix && checkPrefix(prefix), testing };
     this.#worker.postMessage(load, transfer);
   }
 
@@ -119,9 +119,9 @@ export class Host {
   #reopen(): void {
     this.#closeModel();
     try {
-      const { parts, store, transfer, close } = this.model.open();
+      const { transfer, close, ...parts } = this.model.open();
       this.#closeModel = close;
-      this.#worker.postMessage({ type: "parts", parts, store } satisfies ToWorker, transfer);
+      this.#worker.postMessage({ type: "parts", ...parts } satisfies ToWorker, transfer);
     } catch (e) {
       const error = e instanceof KingletError ? e.toData() : { code: "DOWNLOAD_FAILED" as const, message: String(e) };
       this.send({ type: "unreadable", error });

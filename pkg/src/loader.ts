@@ -3,11 +3,12 @@
 
 import { modelOf } from "./address.js";
 import { loadWasm, type Wasm } from "./device.js";
+import { loadDraft } from "./draft.js";
 import { errorData, KingletError, type ErrorCode, type ErrorData } from "./errors.js";
 import { findGpu, orLoss, type Gpu } from "./gpu.js";
 import { LoadProgress } from "./load-progress.js";
 import { Parts } from "./parts.js";
-import type { FromWorker, Part, PoolStart, StoreAccess, ToWorker } from "./protocol.js";
+import type { FromWorker, ModelParts, PoolStart, ToWorker } from "./protocol.js";
 import { ForwardSource, type ChunkReader } from "./source.js";
 import { sweep } from "./spool-file.js";
 import type { Store } from "./store/store.js";
@@ -20,7 +21,7 @@ export type Load = Extract<ToWorker, { type: "load" }>;
 export interface Page {
   send(message: FromWorker): void;
   /** The model's parts once more. */
-  reopen(): Promise<{ parts: Part[]; store?: StoreAccess }>;
+  reopen(): Promise<ModelParts>;
   /** Starts the workers of the threads. */
   startThreads(pool: PoolStart): Promise<void>;
 }
@@ -35,6 +36,7 @@ export class Loader {
   lost = false;
   #sources: ForwardSource[] = [];
   #sha256: string | undefined;
+  #draft: ModelParts | undefined;
   readonly #parts: Parts;
   readonly #progress: LoadProgress;
 
@@ -45,7 +47,8 @@ export class Loader {
 
   /** Resolves to why the GPU was not taken, where it might have been. Throws what `failure` makes an error of, or a crash. */
   async load(): Promise<ErrorData | undefined> {
-    const { parts, store, backend } = this.message;
+    const { parts, store, draft, backend } = this.message;
+    this.#draft = draft;
     this.#progress.compiling();
     const compiled = loadWasm(this.message.wasm, this.message.threads).then((wasm) => {
       this.wasm = wasm;
@@ -69,6 +72,7 @@ export class Loader {
 
     this.#sha256 = await this.#parts.settle();
     if (parts.some((part) => part.sha256)) this.#progress.verified(this.#sources);
+    await this.#loadDraft();
     await this.#describe();
     void sweep();
     void this.#parts.sweep();
@@ -86,6 +90,7 @@ export class Loader {
       await this.#parts.settle();
     });
     this.lost = false;
+    await this.#loadDraft(true);
     await this.#describe();
     this.page.send({ type: "backend-changed", info: this.info, reason });
   }
@@ -173,6 +178,15 @@ export class Loader {
     });
   }
 
+  async #loadDraft(late?: boolean): Promise<void> {
+    if (!this.#draft) return;
+    const { send } = this.page;
+    if ((this.engine.info() as EngineInfo).backend === "webgpu") {
+      return send({ type: "event", event: { type: "draft-unavailable", reason: "a GPU decodes several tokens ahead by itself; the draft model is for the CPU" } });
+    }
+    await loadDraft(this.#draft, { load: (sources, progress) => this.engine.load_draft(sources, progress), memory: () => this.wasm.memory, send, late });
+  }
+
   async #instead(reason: ErrorData, act: () => Promise<void>): Promise<void> {
     try {
       this.#sources = [];
@@ -203,7 +217,8 @@ export class Loader {
   }
 
   async #reopen(): Promise<void> {
-    const { parts, store } = await this.page.reopen();
+    const { parts, store, draft } = await this.page.reopen();
+    this.#draft = draft;
     this.#open(this.#parts.open(parts, store));
   }
 

@@ -3,7 +3,7 @@
 import { resolveAddress, resolveModelFiles, resolveUrl, type Address } from "./address.js";
 import { badRequest, KingletError } from "./errors.js";
 import { feed } from "./feed.js";
-import type { CacheTarget, Part, StoreAccess } from "./protocol.js";
+import type { CacheTarget, ModelParts, Part, StoreAccess } from "./protocol.js";
 import { reserve } from "./spool-file.js";
 import { holdCache } from "./store/cache-api.js";
 import { memoryPort } from "./store/memory.js";
@@ -23,20 +23,19 @@ export interface Model {
   dispose(): Promise<void>;
 }
 
-export interface Opened {
-  parts: Part[];
-  store?: StoreAccess;
+export interface Opened extends ModelParts {
   transfer: Transferable[];
   close(): void;
 }
 
-export type ModelOptions = Pick<EngineOptions, "model" | "cache" | "revalidate" | "hub" | "headers" | "sha256">;
+export type ModelOptions = Pick<EngineOptions, "model" | "draft" | "cache" | "revalidate" | "hub" | "headers" | "sha256">;
 
 export function resolveModel(options: ModelOptions): Model {
   const { cache = "auto" } = options;
   if (!["auto", "none", ...STORES].includes(cache)) throw badRequest("cache", `must be "auto", "opfs", "cache-api", "memory" or "none"`);
   const files = listFiles(options);
   const digests = listDigests(options.sha256, files.length);
+  const draft = resolveDraft(options);
   let spool: ReturnType<typeof reserve> | undefined;
   let kept: Blob | undefined;
   return {
@@ -64,11 +63,27 @@ export function resolveModel(options: ModelOptions): Model {
         return { kind: "port", port, sha256, spool: spool.name };
       });
       const store = cache !== "none" && parts.some((part) => part.cache) ? accessStore(cache, transfer) : undefined;
-      return { parts, store, transfer, close: () => closers.forEach((close) => close()) };
+      const beside = draft?.open();
+      if (beside) {
+        transfer.push(...beside.transfer);
+        closers.push(beside.close);
+      }
+      return { parts, store, draft: beside && { parts: beside.parts, store: beside.store }, transfer, close: () => closers.forEach((close) => close()) };
     },
     keep: (blob) => void (kept = blob),
     dispose: async () => spool?.remove(),
   };
+}
+
+/** It can be opened as often as the model: it is no stream. */
+function resolveDraft({ draft, cache, revalidate, hub, headers }: ModelOptions): Model | undefined {
+  if (draft === undefined || draft === null) return undefined;
+  if ((draft as unknown) instanceof ReadableStream) throw badRequest("draft", "is a stream, which can be read only once; give its URL or a Blob instead");
+  try {
+    return resolveModel({ model: draft, cache, revalidate, hub, headers });
+  } catch (e) {
+    throw e instanceof KingletError ? new KingletError(e.code, `draft: ${e.message}`, { ...e.details, option: "draft" }) : e;
+  }
 }
 
 export function accessStore(wanted: StoreAccess["wanted"], transfer: Transferable[]): StoreAccess {

@@ -20,6 +20,14 @@ export type Part = { sha256?: string; cache?: CacheTarget } & (
   | { kind: "stored" }
 );
 
+/** All of a model. */
+export interface ModelParts {
+  parts: Part[];
+  store?: StoreAccess;
+  /** Another model that guesses for it. */
+  draft?: ModelParts;
+}
+
 /** Where a part is kept. */
 export interface CacheTarget {
   /** Under which it is found again. */
@@ -100,13 +108,13 @@ export type Call =
 export type Reply = number[] | string | MemoryUse | null;
 
 export type ToWorker =
-  | { type: "load"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; threads?: number; contextLength?: number; kvCache?: EngineOptions["kvCache"]; chatTemplate?: string; backend: NonNullable<EngineOptions["backend"]>; prefix?: EngineRequest; testing?: Testing }
+  | ModelParts & { type: "load"; wasm: WasmUrls; threads?: number; contextLength?: number; kvCache?: EngineOptions["kvCache"]; chatTemplate?: string; backend: NonNullable<EngineOptions["backend"]>; prefix?: EngineRequest; testing?: Testing }
   /** Instead of "load", in a worker of its own: what the header says. */
   | { type: "inspect"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; question: InspectQuestion }
   /** Instead of "load": its parts are stored, and nothing else. */
   | { type: "store"; parts: Part[]; store: StoreAccess }
   /** Answers "reopen": the model's parts once more, or why not. */
-  | { type: "parts"; parts: Part[]; store?: StoreAccess }
+  | ModelParts & { type: "parts" }
   | { type: "unreadable"; error: ErrorData }
   /** Answers "threads": they are there, or why not. */
   | { type: "threads"; failure?: string }

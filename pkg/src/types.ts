@@ -30,6 +30,11 @@ export interface EngineOptions {
    */
   model?: ModelFile | readonly ModelFile[] | ReadableStream<Uint8Array>;
   /**
+   * A smaller model with the same vocabulary, named as `model` is: it guesses what comes next, the model checks several tokens at
+   * once, and the answer is the same, sooner where the guesses are good; where they are not, it rests. On the CPU only.
+   */
+  draft?: ModelFile | readonly ModelFile[];
+  /**
    * "auto" (the default): the GPU where there is one and its results can be trusted, else the CPU; a "backend-changed"
    * event says why. "webgpu" fails where "auto" would choose the CPU at load. A GPU that is lost later is replaced by the
    * CPU in both, and the answer goes on.
@@ -126,6 +131,8 @@ export interface Progress {
   /** Of a download, over the last seconds. */
   bytesPerSecond?: number;
   secondsLeft?: number;
+  /** It is the draft model's. */
+  draft?: true;
 }
 
 /** What happened that is no failure, for `onEvent`. */
@@ -145,6 +152,8 @@ export type EngineEvent =
   | { type: "prefix-kept"; bytes: number }
   /** It is not there on the next visit, or cannot be used at all. */
   | { type: "prefix-not-kept"; reason: string }
+  /** The engine's `draft` is not used: it is not needed on a GPU, has no room beside the model, or could not be downloaded. */
+  | { type: "draft-unavailable"; reason: string }
   | { type: "option-ignored"; option: string };
 
 /** What was loaded, and what it runs on. */
@@ -165,6 +174,8 @@ export interface EngineInfo {
   fallbackReason?: string;
   /** That compute on the CPU; 1 beside a GPU. */
   threads: number;
+  /** The name of the draft model; `null` where there is none, or where it is not used. */
+  draft: string | null;
   /** Of the model's file, or of its parts one after the other; absent where it was not computed, as for a Blob without `sha256`. */
   sha256?: string;
   /** Which binary runs. */
@@ -186,6 +197,10 @@ export interface Stats {
   /** The same of those that came from the request's `prediction`. */
   predictedDraftedTokens: number;
   predictedAcceptedTokens: number;
+  /** The same of those that came from the `draft` model, and the time that it took, which is among `decodeMs`. */
+  modelDraftedTokens: number;
+  modelAcceptedTokens: number;
+  draftMs: number;
   dispatchesPerToken: number;
   backend: "webgpu" | "cpu";
 }

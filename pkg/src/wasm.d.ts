@@ -4,6 +4,8 @@
 interface EngineGlue {
   /** Reads the model again, onto the CPU; a running request goes on there with the next `step`. */
   fall_back(sources: object[], progress: (done: number, total: number) => void): Promise<void>;
+  /** On the CPU, between two steps. */
+  load_draft(sources: object[], progress: (done: number, total: number) => void): Promise<void>;
   /** One chunk of the prompt, or one token: `Step` of src/session/types.rs. */
   step(): Promise<unknown>;
   /** `constraint`: a `Guide` of grammar.ts. */

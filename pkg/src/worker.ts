@@ -5,7 +5,7 @@ import { errorData, KingletError } from "./errors.js";
 import { Grammar, type Guide } from "./grammar.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
-import type { Answer, Call, Embedded, EngineRequest, FromWorker, Part, PoolStart, Reply, StoreAccess, ToWorker, Token } from "./protocol.js";
+import type { Answer, Call, Embedded, EngineRequest, FromWorker, ModelParts, PoolStart, Reply, ToWorker, Token } from "./protocol.js";
 import { preparePrefix } from "./prefix.js";
 import { tokenOf, type Step } from "./step.js";
 import { storeAll } from "./store-all.js";
@@ -27,7 +27,7 @@ let running: { id: number; aborted: boolean; tokens: Token[] } | undefined;
 let lastWords: string | undefined;
 let crashed = false;
 /** Waits for the model's parts. */
-let reopening: { resolve(model: { parts: Part[]; store?: StoreAccess }): void; reject(error: KingletError): void } | undefined;
+let reopening: { resolve(model: ModelParts): void; reject(error: KingletError): void } | undefined;
 let startingThreads: { resolve(): void; reject(error: Error): void } | undefined;
 
 const send = (message: FromWorker | Answer) => (self as unknown as { postMessage(message: FromWorker | Answer): void }).postMessage(message);
@@ -112,7 +112,7 @@ async function answerOnce(answer: () => Promise<Answer>): Promise<void> {
   }
 }
 
-function reopen(): Promise<{ parts: Part[]; store?: StoreAccess }> {
+function reopen(): Promise<ModelParts> {
   return new Promise((resolve, reject) => {
     reopening = { resolve, reject };
     send({ type: "reopen" });

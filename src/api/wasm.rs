@@ -91,6 +91,11 @@ impl Engine {
         verify(&mut shards).await
     }
 
+    /// See [`Session::load_draft`]. `sources`, `progress`: as in [`Engine::load`].
+    pub async fn load_draft(&mut self, sources: Vec<JsSource>, progress: &Function) -> Result<(), JsValue> {
+        self.session.load_draft(&mut open(sources), report(progress)).await.map_err(to_error)
+    }
+
     /// `request`: JSON, see [`JsRequest`]. `constraint`: what the answer has to look like. Checks it; [`Engine::step`] does
     /// the work.
     pub fn start(&mut self, request: &str, constraint: Option<JsConstraint>) -> Result<(), JsValue> {

@@ -40,12 +40,11 @@ pub(super) struct Place<'a> {
 
 impl<B: Backend> Session<B> {
     /// Loads a smaller model of the same vocabulary, which guesses tokens of the answers: what the model says stays the same, and
-    /// comes sooner where they are right often enough. Another one is replaced. Between two requests only.
+    /// comes sooner where they are right often enough. Another one is replaced. A running request goes on with it.
     ///
     /// Errors: those of loading; [`Error::BadRequest`] where it has other tokens, or where the backend checks no drafts;
     /// [`Error::OutOfMemory`] where the memory does not hold both models.
     pub async fn load_draft<S: ByteSource>(&mut self, shards: &mut [S], progress: impl FnMut(u64, u64)) -> Result<()> {
-        self.abort();
         self.draft = None;
         self.info.draft = None;
         let mut checkpoint = Checkpoint::open(shards).await?;
