@@ -66,6 +66,18 @@ fn a_prediction_changes_no_answer() {
 }
 
 #[test]
+fn a_draft_model_changes_no_answer() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/kinglet-tiny.gguf");
+    let args = ["run", model, "--chat", "--prompt", "Who are you?", "--seed", "3", "--max-tokens", "40", "--json"];
+    let plain: Value = serde_json::from_str(&stdout(&args, "")).unwrap();
+    let drafted: Value = serde_json::from_str(&stdout(&[&args[..], &["--draft", model]].concat(), "")).unwrap();
+    assert_eq!(drafted["ids"], plain["ids"]);
+    let other = self::model("q4_0");
+    assert_fails(&[&args[..], &["--draft", &other]].concat(), "", &["Kinglet Tiny", "320 tokens, not 2560"]);
+    assert_fails(&[&args[..], &["--draft", "/no/such/file"]].concat(), "", &["/no/such/file"]);
+}
+
+#[test]
 fn run_tells_what_a_model_cannot_do() {
     let model = model("f32");
     let args = ["run", &model, "--prompt", "the", "--suffix", "day"];

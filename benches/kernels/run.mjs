@@ -4,7 +4,8 @@
 // Builds both flavours and times, on the shapes of SmolLM2-135M (512 columns in place of 576 for the K formats), decode
 // at position 128 and prefill of 128 tokens; with --products also each matrix shape, with --signals instead what the
 // router's signals add to decoding, on the shapes of SmolLM2-135M and Qwen2.5-0.5B, with --drafts instead what checking a
-// draft costs in single tokens, on those of SmolLM2-135M and 360M. In Chromium (playwright-core of
+// draft costs in single tokens, on those of SmolLM2-135M, 360M and 1.7B, and how often the 135M would have to be right as a draft
+// model of the others. In Chromium (playwright-core of
 // benches/web) by the clock; with --node in Node's V8 by processor time, which a busy machine disturbs less.
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
@@ -59,7 +60,8 @@ async function measure({ binaries, formats, GGML, products, signals, drafts }, n
       }
       if (drafts) {
         const sizes = [1, 2, 3, 4, 5, 6, 8, 9, 12, 16];
-        const shapes = format.endsWith('K') ? [['135M', 512, 1536, 8, 2, 30, 49152], ['360M', 1024, 2560, 16, 4, 32, 49152]] : [['135M', 576, 1536, 9, 3, 30, 49152], ['360M', 960, 2560, 15, 5, 32, 49152]];
+        const small = format.endsWith('K') ? [['135M', 512, 1536, 8, 2, 30, 49152], ['360M', 1024, 2560, 16, 4, 32, 49152]] : [['135M', 576, 1536, 9, 3, 30, 49152], ['360M', 960, 2560, 15, 5, 32, 49152]];
+        const shapes = [...small, ['1.7B', 2048, 8192, 32, 32, 24, 49152]];
         for (const [name, ...shape] of shapes) {
           wasm.model(GGML[format], ...shape);
           wasm.forward(128, 0);
@@ -125,8 +127,17 @@ if (work.signals) {
   process.exit();
 }
 if (work.drafts) {
+  let draft;
   for (const { format, flavour, name, sizes, least } of rows) {
     console.log(`${format.padEnd(7)}${flavour.padEnd(8)}${name}: ${least[0].toFixed(2)} ms a token; ` + sizes.map((size, k) => `${size}: ${(least[k] / least[0]).toFixed(2)}`).slice(1).join('  '));
+    if (name === '135M') draft = least[0];
+    else {
+      // Tokens in the time of a single one, where each guess is right with probability p; the best number of guesses.
+      const gain = (p) => Math.max(...sizes.flatMap((size, k) => (size < 2 || size > 8 ? [] : (least[0] * ((1 - p ** size) / (1 - p))) / (least[k] + (size - 1) * draft))));
+      let even = 0.01;
+      while (even < 1 && gain(even) < 1.05) even += 0.01;
+      console.log(`${''.padEnd(15)}the 135M as its draft model: ${(draft / least[0]).toFixed(2)} tokens each; ${even < 1 ? `pays from ${(100 * even).toFixed(0)} % right` : 'never pays'}; gain at ` + [0.6, 0.7, 0.8, 0.9, 0.99].map((p) => `${100 * p} %: ${gain(p).toFixed(2)}`).join('  '));
+    }
   }
   process.exit();
 }

@@ -223,6 +223,19 @@ export function gpuSuite(name, it, { slow = false } = {}) {
       });
     }
 
+    test("a draft model is for the CPU, which loads it when it goes on, if it is at hand", { skip: brief && "a soak does it" }, async () => {
+      for (const [draft, loaded] of /** @type {const} */ ([["/data/stories260K/stories260K.gguf", true], ["/elsewhere.gguf", false]])) {
+        it.route("/elsewhere.gguf", file(STORIES));
+        const got = await interrupted({ answering: 60 }, { draft });
+        assert.equal(got.error.code, "nothing failed", got.error.message);
+        assert.deepEqual(got.ids, IDS);
+        const events = got.events.map(({ type }) => type);
+        assert.deepEqual(events, ["draft-unavailable", ...(loaded ? [] : ["draft-unavailable"]), "backend-changed"]);
+        assert.deepEqual([got.info.backend, got.info.draft !== null], ["cpu", loaded]);
+        await dispose();
+      }
+    });
+
     test(`at ${POINTS} random points no answer is lost, and its text is the same`, async (t) => {
       const calm = await interrupted(undefined);
       assert.deepEqual([calm.ids, calm.lost, calm.events], [IDS, false, []]);
