@@ -230,6 +230,11 @@ fn the_gpu_answers_as_the_cpu_does_and_shows_where_time_goes() {
         json["ids"].clone()
     });
     assert_eq!(cpu, webgpu);
+    let drafted = run(&[&args[..], &["--backend", "webgpu", "--draft", &model]].concat(), "");
+    let json: Value = serde_json::from_slice(&drafted.stdout).unwrap();
+    assert_eq!(json["ids"], cpu);
+    let said = String::from_utf8_lossy(&drafted.stderr);
+    assert!(said.contains("webgpu takes no draft model; it goes on without"), "{said}");
     let report =
         stdout(&["bench", &model, "--backend", "webgpu", "--tune", "-p", "8", "-n", "8", "-r", "1", "--json"], "");
     let report: Value = serde_json::from_str(&report).unwrap();

@@ -53,7 +53,7 @@ self.addEventListener("error", (e) => {
 });
 self.addEventListener("unhandledrejection", (e) => {
   e.preventDefault();
-  crash(String(e.reason));
+  crash(errorData(e.reason)?.message ?? String(e.reason));
 });
 // What the crate calls before it traps (src/api): a trap itself says nothing.
 Object.assign(globalThis, {
