@@ -3,12 +3,15 @@
 // node draft-model.mjs [--model smollm2-360m-Q4_0] [--draft smollm2-135m-Q4_0] [--models-dir models] [--threads 1] [--rounds 5]
 //
 // The weights are random, so one shape never guesses what another says; the answers are made of common words as in drafts.mjs, so
-// that neither the text repeats itself. Then the model that comes with the package guesses for itself. How often a small model is right
-// about a large one is a matter of real weights, which are not measured here.
+// that neither the text repeats itself. Then the model that comes with the package guesses for one that has ten times its layers, of which
+// the new ones add nothing: there it is always right where answers are greedy, and as often as its likeliest token is drawn where they
+// are not. How often a small model is right about a large one is a matter of real weights, which are not measured here.
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
+import { deeper } from '../../tests/browser/lib/gguf.mjs';
 import { serve } from './lib/server.mjs';
 
 const { values: v } = parseArgs({ options: {
@@ -16,7 +19,10 @@ const { values: v } = parseArgs({ options: {
   'models-dir': { type: 'string', default: path.join(import.meta.dirname, 'models') },
   threads: { type: 'string', default: '1' }, rounds: { type: 'string', default: '5' }, tokens: { type: 'string', default: '128' },
 } });
-const server = await serve([['/pkg/', path.join(import.meta.dirname, '../../pkg/')], ['/models/', path.resolve(v['models-dir'])]]);
+const deep = fs.mkdtempSync(path.join(os.tmpdir(), 'kinglet-deep-'));
+process.on('exit', () => fs.rmSync(deep, { recursive: true, force: true }));
+fs.writeFileSync(path.join(deep, 'deep.gguf'), deeper(fs.readFileSync(path.join(import.meta.dirname, '../../models/kinglet-tiny.gguf')), 10));
+const server = await serve([['/deep/', deep], ['/pkg/', path.join(import.meta.dirname, '../../pkg/')], ['/models/', path.resolve(v['models-dir'])]]);
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] });
 const page = await browser.newPage();
 await page.goto(server.base);
@@ -61,15 +67,16 @@ const found = await page.evaluate(async ({ model, draft, threads, rounds, tokens
   const random = await measure(engine, (seed, drafts) => engine.completions.create({ prompt: `Edit this:\n${prose.slice(0, 600)}\n`, seed, drafts, temperature: 1, top_k: 0, top_p: 1, max_tokens: tokens, ignore_eos: true, logit_bias: bias }));
   await engine.dispose();
 
-  const own = await load(undefined, '/pkg/dist/default.gguf');
+  const own = await load('/deep/deep.gguf', '/pkg/dist/default.gguf');
   const subjects = ['bird', 'cat', 'river', 'tree', 'stone', 'fox', 'cloud'];
-  const same = await measure(own, (seed, drafts) => own.chat.completions.create({ messages: [{ role: 'user', content: `Tell me a story about a ${subjects[seed % subjects.length]}.` }], temperature: 0, drafts, max_tokens: tokens, ignore_eos: true }));
+  const story = (temperature) => measure(own, (seed, drafts) => own.chat.completions.create({ messages: [{ role: 'user', content: `Tell me a story about a ${subjects[seed % subjects.length]}.` }], temperature, seed, drafts, max_tokens: tokens }));
+  const [greedy, drawn] = [await story(0), await story(0.7)];
   await own.dispose();
-  return { random, same };
+  return { random, greedy, drawn };
 }, { model: v.model, draft: v.draft, threads: Number(v.threads), rounds: Number(v.rounds), tokens: Number(v.tokens), prose });
 await browser.close();
 server.close();
-for (const [what, modes] of Object.entries({ [`${v.draft} for ${v.model}, never right`]: found.random, 'the package\'s model for itself': found.same })) {
+for (const [what, modes] of Object.entries({ [`${v.draft} for ${v.model}, never right`]: found.random, 'a tenth of the layers, greedy': found.greedy, 'a tenth of the layers, temperature 0.7': found.drawn })) {
   const off = modes[0];
   console.log(`${what}, ${v.threads} thread(s)`);
   for (const { mode, ms, drafted, accepted, first, later, guess, pass } of modes) {

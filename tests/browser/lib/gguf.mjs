@@ -94,6 +94,39 @@ export function split(file, parts) {
   });
 }
 
+/**
+ * The model with so many times the layers, of which the new ones add nothing: it says the same, to the bit, and takes longer for it. What
+ * a model is to a draft model that is always right.
+ * @param {Buffer} file of a Llama
+ * @param {number} times
+ */
+export function deeper(file, times) {
+  const { pairCount, pairs: old, tensors, dataStart } = parse(file);
+  const pairs = Buffer.from(old);
+  const key = "llama.block_count";
+  const count = pairs.indexOf(key) + key.length + 4;
+  const layers = pairs.readUInt32LE(count);
+  pairs.writeUInt32LE(layers * times, count);
+  const infos = [];
+  const data = [];
+  let offset = 0;
+  for (let round = 0; round < times; round++) {
+    for (const [i, { info, offset: at }] of tensors.entries()) {
+      const nameEnd = 8 + info.readUInt32LE(0);
+      const name = info.toString("utf8", 8, nameEnd);
+      const [, layer, part] = /^blk\.(\d+)\.(.*)$/.exec(name) ?? [];
+      if (round > 0 && layer === undefined) continue;
+      const bytes = file.subarray(dataStart + at, dataStart + (tensors[i + 1]?.offset ?? file.length - dataStart));
+      const adds = round === 0 || !/^(attn_output|ffn_down)/.test(part ?? "");
+      infos.push(string(layer === undefined ? name : `blk.${Number(layer) + round * layers}.${part}`), info.subarray(nameEnd), u64(offset));
+      data.push(adds ? bytes : Buffer.alloc(bytes.length), Buffer.alloc(padded(bytes.length) - bytes.length));
+      offset += padded(bytes.length);
+    }
+  }
+  const header = Buffer.concat([Buffer.from("GGUF"), u32(3), u64(infos.length / 3), u64(pairCount), pairs, ...infos]);
+  return Buffer.concat([header, Buffer.alloc(padded(header.length) - header.length), ...data]);
+}
+
 /** An u16 (type 2), u32 (type 4) or i32 (type 5). */
 function pair(key, type, value) {
   const buffer = Buffer.alloc(8 + key.length + 4 + SIZES[type]);
