@@ -98,11 +98,11 @@ def epoch(data, rng, stories, made=0):
             talks.append(list(story_chat(story, rng)))
     short = []
     for intent in ask.intents:
-        talks += [list(ask.intent(intent, rng)) for _ in range(12)]
-        short += [begun(*ask.intent(intent, rng)) for _ in range({"small talk": 36, "errors": 30}.get(intent.group, 50))]
+        talks += [list(ask.intent(intent, rng)) for _ in range(6)]
+        short += [begun(*ask.intent(intent, rng)) for _ in range({"small talk": 40, "errors": 40}.get(intent.group, 60))]
     talks += [list(ask.declined(rng)) for _ in range(600)]
     short += [begun(*ask.declined(rng)) for _ in range(3600)]
-    talks += [list(rewriting(rng)[1:]) for _ in range(900)]
+    talks += [list(rewriting(rng)[1:]) for _ in range(500)]
     rng.shuffle(talks)
     docs, turns = texts + short, []
     while talks:  # nearly half of the exchanges follow another one in the same conversation

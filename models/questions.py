@@ -29,7 +29,11 @@ cheese rice tea""".split(),
 ERROR_TRAINED = """What does {the error|error code|the code|} CODE mean? | CODE{?|} | {I get|I got|I see|It says|It gives|There is} {a|an|the|} {error|} CODE |
 {error|error code} CODE | How {do|can} I {fix|solve|handle|get rid of} {the error|} CODE? | What is {the error|} CODE? | Why do I get {the error|} CODE? | CODE,
 {what now|what does that mean|help|what can I do|why}? | What {do I do|can I do|should I do} {about|with|when I get|on|after} {the error|} CODE? | {meaning|cause} of
-CODE | {Explain|Tell me about} {the error|} CODE | KingletError{:|} CODE | {It fails|It failed|Loading fails|My request failed} with CODE""".replace("\n", " ")
+CODE | {Explain|Tell me about} {the error|} CODE | KingletError{:|} CODE | {It fails|It failed|Loading fails|My request failed} with CODE |
+{My app|The page|The engine|Loading|The promise} {reports|ends with|stopped with|returned|rejects with} CODE | {remedy|cure|solution|workaround|help|advice} for
+CODE | {Can|Could} you {explain|help me with|say something about} CODE? | {the code is|err.code is|error.code is|I caught} CODE | {Who|What} {causes|triggers|raises} CODE? |
+{How|Where} does CODE come from? | {When|In which cases} does CODE {happen|occur|appear}? | How do I {avoid|prevent|react to|catch|get past} CODE? | {I have|We have} a
+problem: CODE | {suddenly|now|again} CODE{, what now?|} | {CODE in the logs|a CODE error|CODE popped up|there it is: CODE} | {I do not understand|I don't know} CODE""".replace("\n", " ")
 ERROR_HELD = ["Kinglet throws CODE at me, what is that?", "The console shows CODE", "What can be done against CODE?",
               "Please tell me the reason for CODE"]
 
@@ -325,7 +329,7 @@ class Questions:
         """-> (question, answer)"""
         talk = intent.group == "small talk"
         while True:
-            wording = rng.choices(intent.trained, [choices(t) ** 0.3 for t in intent.trained])[0]
+            wording = rng.choices(intent.trained, [choices(t) ** 0.2 for t in intent.trained])[0]
             slots = draw_slots(rng)
             core = fill(wording, slots, rng)
             if rng.random() < 0.65 and not (talk and "<" in wording):
