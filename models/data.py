@@ -101,8 +101,8 @@ def epoch(data, rng, stories, made=0):
         talks += [list(ask.intent(intent, rng)) for _ in range(6)]
         short += [begun(*ask.intent(intent, rng)) for _ in range({"small talk": 40, "errors": 40}.get(intent.group, 60))]
     talks += [list(ask.declined(rng)) for _ in range(600)]
-    short += [begun(*ask.declined(rng)) for _ in range(3600)]
-    talks += [list(rewriting(rng)[1:]) for _ in range(500)]
+    short += [begun(*ask.declined(rng)) for _ in range(4200)]
+    talks += [list(rewriting(rng)[1:]) for _ in range(900)]
     rng.shuffle(talks)
     docs, turns = texts + short, []
     while talks:  # nearly half of the exchanges follow another one in the same conversation
