@@ -76,7 +76,7 @@ fn answers_about_kinglet_are_right_and_stay() {
         }
     }
     println!("{right} of {asked} right, {stay} of them kept");
-    assert!(asked > 90 && right * 10 >= asked * 7, "{right} of {asked} right");
+    assert!(asked > 90 && right * 20 >= asked * 17, "{right} of {asked} right");
     assert!(stay * 10 >= right * 8, "{stay} of {right} kept");
 }
 
