@@ -250,7 +250,7 @@ pub struct Costs {
 
 /// Of one thread in Chromium, SmolLM2-135M's shape in Q4_0: `benches/kernels/run.mjs --drafts`. With two threads, and for Q8_0,
 /// they are lower.
-const USUAL: [f64; LARGEST_BATCH + 1] = [0.0, 1.0, 1.4, 2.5, 2.5, 3.4, 3.7, 4.6, 4.6];
+const USUAL: [f64; LARGEST_BATCH + 1] = [0.0, 1.0, 1.5, 2.6, 2.6, 3.8, 4.2, 5.3, 5.3];
 
 impl Default for Costs {
     fn default() -> Self {

@@ -28,15 +28,18 @@ pub fn default_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().min(8))
 }
 
-/// Pieces a thread: more even out what is uneven, each costs an atomic operation.
+/// Pieces a thread, at least: more even out what is uneven, each costs an atomic operation.
 const PIECES: usize = 4;
 
-/// No share has more.
+/// No job has more.
 const MOST_PIECES: usize = MOST_THREADS * PIECES;
 const _: () = assert!(MOST_PIECES < 1 << 16);
 
 /// Multiply-adds of the smallest piece, some microseconds: smaller ones would cost more than they bring.
 const GRAIN: usize = 1 << 15;
+
+/// Of the largest, as long as there are no more than may be, some twenty microseconds: so long the others wait for the last.
+const LUMP: usize = 1 << 19;
 
 /// How often a thread looks before it lies down: longer than from one job to the next of a token, and not much longer,
 /// because others may want the core.
@@ -207,8 +210,9 @@ impl Pool {
     ///
     /// Panics where `work` does.
     pub fn divide(&mut self, units: usize, cost: usize, work: impl Fn(Range<usize>, usize) + Sync) {
-        let even = units.div_ceil(self.threads * PIECES);
-        let size = even.max(self.grain.div_ceil(cost.max(1))).max(1);
+        let cost = cost.max(1);
+        let wanted = (units.saturating_mul(cost) / LUMP).clamp(self.threads * PIECES, MOST_PIECES);
+        let size = units.div_ceil(wanted).max(self.grain.div_ceil(cost)).max(1);
         let pieces = units.div_ceil(size);
         match &self.shared {
             Some(shared) if pieces > 1 && self.threads > 1 => {
