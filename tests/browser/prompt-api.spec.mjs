@@ -129,7 +129,7 @@ test("a prefix begins the answer, which goes on behind it and is one message of 
     asked.length = 0;
     const rest = await session.prompt(begin(whole.slice(0, 4)));
     await session.prompt("Hello");
-    const constraint = /[a-z]+ it is/;
+    const constraint = /[a-z]{1,8} it is/;
     const held = await session.prompt(begin("Well,"), { responseConstraint: constraint });
     const router = /** @type {any} */ ({});
     installPromptApi({ chat: { completions: { create } } }, { target: router });
@@ -140,7 +140,7 @@ test("a prefix begins the answer, which goes on behind it and is one message of 
   assert.deepEqual(found.asked.map(({ continue_final_message }) => continue_final_message), [true, undefined, true]);
   const [user, answer, next] = found.asked[1].messages;
   assert.deepEqual([user.content, answer, next.content], ["Who are you?", { role: "assistant", content: found.whole }, "Hello"]);
-  assert.match(found.held, /^[a-z]+ it is$/);
+  assert.match(found.held, /^[a-z]{1,8} it is$/);
   const { messages } = found.asked[2];
   assert.match(messages.at(-2).content, /^Who are you\?\n\nAnswer with a text of this form/, "the user says it, not the answer");
   assert.equal(messages.at(-1).content, "Well,");
