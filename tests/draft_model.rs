@@ -243,7 +243,8 @@ fn threads_are_shared() {
     let [mut one, mut three] = [1, 3].map(load);
     for _ in 0..3 {
         // What is drafted depends on what was learnt from the answers before.
-        let [(alone, stats), (shared, same)] = [&mut one, &mut three].map(|session| ask(session, request.clone(), None));
+        let [(alone, stats), (shared, same)] =
+            [&mut one, &mut three].map(|session| ask(session, request.clone(), None));
         assert_eq!((shared, same.model_accepted_tokens), (alone, stats.model_accepted_tokens));
     }
 }
