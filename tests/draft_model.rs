@@ -20,7 +20,7 @@ use kinglet::source::{FileSource, MemorySource};
 use kinglet::{Error, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
-use told::{TINY, ask, drafting, from_ids, load};
+use told::{TINY, abort_after, ask, drafting, from_ids, load};
 
 fn golden_file(name: &str) -> String {
     format!("{GOLDEN}/{name}.gguf")
@@ -144,11 +144,7 @@ fn an_end_in_the_middle_leaves_caches_that_are_true() {
     let options = GenerateOptions { temperature: 0.0, max_tokens: Some(60), ignore_eos: true, ..Default::default() };
     let (plain, _) = from_ids(&mut session, &prompt, drafting(Drafting::Never, &options));
     for tokens in 1..12 {
-        session.start_tokens(prompt.clone(), &drafting(Drafting::Always, &options), false).unwrap();
-        for _ in 0..tokens {
-            block_on(session.step()).unwrap();
-        }
-        session.abort();
+        abort_after(tokens, &mut session, &prompt, &drafting(Drafting::Always, &options));
         let (told, stats) = from_ids(&mut session, &prompt, drafting(Drafting::Always, &options));
         assert!(told == plain);
         assert!(stats.model_accepted_tokens >= stats.model_drafted_tokens * 9 / 10, "{stats:?}");

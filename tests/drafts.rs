@@ -10,9 +10,8 @@ use kinglet::generate::drafts::{Costs, LARGEST_BATCH};
 use kinglet::generate::{Drafting, GenerateOptions};
 use kinglet::grammar::{Form, Spec};
 use kinglet::session::Session;
-use pollster::block_on;
 use serde_json::json;
-use told::{TINY, ask, drafting, from_ids, load};
+use told::{TINY, abort_after, ask, drafting, from_ids, load};
 
 #[test]
 fn every_golden_model_says_the_same() {
@@ -160,11 +159,7 @@ fn an_end_in_the_middle_of_a_draft_leaves_a_cache_that_is_true() {
     let options = GenerateOptions { temperature: 0.0, max_tokens: Some(60), ..Default::default() };
     let (plain, _) = from_ids(&mut session, &prompt, drafting(Drafting::Never, &options));
     for tokens in 1..12 {
-        session.start_tokens(prompt.clone(), &drafting(Drafting::Always, &options), false).unwrap();
-        for _ in 0..tokens {
-            block_on(session.step()).unwrap();
-        }
-        session.abort();
+        abort_after(tokens, &mut session, &prompt, &drafting(Drafting::Always, &options));
         let (told, stats) = from_ids(&mut session, &prompt, drafting(Drafting::Always, &options));
         assert_eq!(told, plain);
         assert_eq!(stats.cached_tokens, prompt.len() - 1);

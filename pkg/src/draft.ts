@@ -21,9 +21,7 @@ export interface Beside {
 /** Throws what is wrong with the model itself, such as that its vocabulary is another one. */
 export async function loadDraft({ parts, store }: ModelParts, { load, memory, send, late = false }: Beside): Promise<void> {
   const progress = new LoadProgress((progress) => send({ type: "progress", progress: { ...progress, draft: true } }));
-  const arrived = () => {
-    progress.arrived(sources.map((source, i) => ({ arrived: opened.stored[i]?.arrived ?? source.arrived, size: opened.stored[i]?.size ?? source.size, local: opened.isLocal(i) })));
-  };
+  const arrived = () => progress.arrived(opened.arrivals(sources));
   const opened = new Parts(send, arrived);
   let sources: ForwardSource[] = [];
   try {

@@ -7,7 +7,7 @@ const EVERY_MS = 50;
 /** A download's rate is that of so many of its last milliseconds. */
 const RATE_MS = 4000;
 
-interface Arriving {
+export interface Arriving {
   arrived: number;
   size: number | undefined;
 }

@@ -229,11 +229,7 @@ export class Loader {
   }
 
   #arrived(): void {
-    const { stored } = this.#parts;
-    this.#progress.arrived(this.#sources.map((source, i) => {
-      const { arrived, size } = stored[i] ?? source;
-      return { arrived, size, local: this.#parts.isLocal(i) };
-    }));
+    this.#progress.arrived(this.#parts.arrivals(this.#sources));
   }
 }
 

@@ -4,6 +4,7 @@ import { Download } from "./download.js";
 import { StoredPart, type CachedPart } from "./delivery.js";
 import { KingletError, type ErrorCode } from "./errors.js";
 import type { FileIdentity } from "./identity.js";
+import type { Arriving } from "./load-progress.js";
 import type { FromWorker, Part, StoreAccess } from "./protocol.js";
 import { Sha256 } from "./sha256.js";
 import { BlobReader, PortReader, type ChunkReader } from "./source.js";
@@ -38,6 +39,14 @@ export class Parts {
   /** Where the model is kept, if it is. */
   get store(): Promise<Store> | undefined {
     return this.#parts.every((part) => part.cache) ? this.#store : undefined;
+  }
+
+  /** What has arrived of each part; of one that is kept, in its store. */
+  arrivals(sources: Arriving[]): (Arriving & { local: boolean })[] {
+    return sources.map((source, i) => {
+      const { arrived, size } = this.stored[i] ?? source;
+      return { arrived, size, local: this.isLocal(i) };
+    });
   }
 
   /** It takes no network and no stream. */

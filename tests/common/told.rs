@@ -57,6 +57,15 @@ pub fn from_ids(session: &mut Session, prompt: &[u32], options: GenerateOptions)
     finish(session)
 }
 
+/// An answer that somebody aborts.
+pub fn abort_after(steps: usize, session: &mut Session, prompt: &[u32], options: &GenerateOptions) {
+    session.start_tokens(prompt.to_vec(), options, false).unwrap();
+    for _ in 0..steps {
+        block_on(session.step()).unwrap();
+    }
+    session.abort();
+}
+
 pub fn ask(session: &mut Session, request: serde_json::Value, form: Option<&Spec>) -> (Told, Stats) {
     let vocabulary = Vocabulary::of(session.tokenizer()).unwrap();
     let guide = form.map(|form| Box::new(Guide::new(&vocabulary, form).unwrap()) as Box<dyn Constraint>);

@@ -122,6 +122,7 @@ fn wasm(binary: &Binary) -> Result<()> {
         .web(true)?
         .omit_default_module_path(true)
         .typescript(false)
+        // For profiles.
         .remove_name_section(std::env::var_os("KINGLET_NAMES").is_none())
         .remove_producers_section(true)
         .generate(&out)

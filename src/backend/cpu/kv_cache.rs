@@ -12,6 +12,7 @@
 mod snapshot;
 
 use super::MAX_BATCH;
+use super::math::four;
 use super::memory::zeros;
 use super::pool::Parts;
 use crate::Result;
@@ -328,26 +329,17 @@ impl Writer<'_> {
 fn integers(row: &[f32], most: i32, mut put: impl FnMut(usize, i32)) -> f32 {
     let greatest = row.iter().fold(0.0, |max: f32, x| if x.abs() > max { x.abs() } else { max }).min(f32::MAX);
     let inverse = if greatest > 0.0 { most as f32 / greatest } else { 0.0 };
-    let mut put_four = |at: usize, four: &[f32; 4], count: usize| {
-        let v = f32x4_round_i32x4(f32x4_mul(f32x4_load(four), f32x4_splat(inverse))).1;
+    for at in (0..row.len()).step_by(4) {
+        let v = f32x4_round_i32x4(f32x4_mul(four(row, at), f32x4_splat(inverse))).1;
         let lanes = [
             i32x4_extract_lane::<0>(v),
             i32x4_extract_lane::<1>(v),
             i32x4_extract_lane::<2>(v),
             i32x4_extract_lane::<3>(v),
         ];
-        for (i, value) in lanes.into_iter().enumerate().take(count) {
+        for (i, value) in lanes.into_iter().enumerate().take(row.len() - at) {
             put(at + i, value);
         }
-    };
-    let (fours, rest) = row.as_chunks();
-    for (i, four) in fours.iter().enumerate() {
-        put_four(4 * i, four, 4);
-    }
-    if !rest.is_empty() {
-        let mut last = [0.0; 4];
-        last[..rest.len()].copy_from_slice(rest);
-        put_four(row.len() - rest.len(), &last, rest.len());
     }
     greatest / most as f32
 }

@@ -37,7 +37,7 @@ fn map(values: &mut [f32], mut f: impl FnMut(v128, usize) -> v128, pad: f32) {
 
 /// Four floats of `values` from `at` on; zeros behind its end.
 #[inline(always)]
-fn four(values: &[f32], at: usize) -> v128 {
+pub fn four(values: &[f32], at: usize) -> v128 {
     let rest = &values[at..];
     match rest.first_chunk() {
         Some(four) => f32x4_load(four),
