@@ -46,9 +46,11 @@ test(`${REQUESTS} requests on one engine`, async () => {
   const late = await ask(warm, REQUESTS);
   const after = await memory();
   console.log(`${REQUESTS} requests, ${early.tokens + late.tokens} tokens: wasm heap ${(early.heap / MB).toFixed(1)} then ${(late.heap / MB).toFixed(1)} MB, page and workers ${(before / MB).toFixed(1)} then ${(after / MB).toFixed(1)} MB`);
-  assert.equal(late.heap, early.heap, "the wasm heap");
-  assert.ok(after < before + 4 * MB, `${before} then ${after} bytes`);
   await at.page.evaluate(() => engine.dispose());
+  // An abort comes after a different token on every machine, so the highest mark may move by a page or two; what grows
+  // by so much as 3 kB a request does not pass (for the 10,000 of a soak: 50 bytes).
+  assert.ok(late.heap <= early.heap + MB / 2, `the wasm heap: ${early.heap} then ${late.heap} bytes`);
+  assert.ok(after < before + 4 * MB, `${before} then ${after} bytes`);
 });
 
 test(`${CYCLES} engines, one after the other`, async () => {
