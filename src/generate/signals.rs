@@ -1,7 +1,7 @@
 //! What the raw logits say about a token: log-probability, entropy, margin and the best alternatives, in one pass.
 
 use super::Signals;
-use crate::num::exp::exp_within_87;
+use crate::num::exp::Exp;
 use crate::num::v128::*;
 
 /// The logits of one position in figures.
@@ -86,13 +86,14 @@ fn maximum(logits: &[Pair]) -> f32 {
 
 /// (sum(exp(x - max)), sum((x - max) * exp(x - max))); NaN counts as the least.
 fn exp_sums(logits: &[Pair], max: f32) -> (f32, f32) {
-    let (least, zero, max) = (f32x4_splat(-87.0), f32x4_splat(0.0), f32x4_splat(max));
+    let (least, zero, max) = (kept(f32x4_splat(-87.0)), f32x4_splat(0.0), f32x4_splat(max));
+    let exp = Exp::kept();
     let (mut sums, mut weighted) = ([zero; 2], [zero; 2]);
     for pair in logits {
         for (i, four) in pair.iter().enumerate() {
             // In this order of arguments NaN loses.
             let d = f32x4_min(zero, f32x4_max(least, f32x4_sub(f32x4_load(four), max)));
-            let e = exp_within_87(d);
+            let e = exp.within_87(d);
             sums[i] = f32x4_add(sums[i], e);
             weighted[i] = f32x4_madd(d, e, weighted[i]);
         }

@@ -19,7 +19,7 @@ pub const RELAXED: bool = cfg!(any(target_feature = "relaxed-simd", not(target_a
 pub use wasm::*;
 #[cfg(target_arch = "wasm32")]
 mod wasm {
-    use core::arch::wasm32::{self as w, i8x16_shuffle};
+    use core::arch::wasm32::{self as w, i8x16_shuffle, i32x4_shuffle};
     pub use core::arch::wasm32::{
         f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_mul, f32x4_neg,
         f32x4_pmax as f32x4_max, f32x4_pmin as f32x4_min, f32x4_splat, f32x4_sub, i8x16_narrow_i16x8, i16x8_add,
@@ -70,6 +70,20 @@ mod wasm {
     #[inline(always)]
     pub fn i16x8_even_odd(v: v128) -> v128 {
         i8x16_shuffle::<0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15>(v, v)
+    }
+
+    #[inline(always)]
+    pub fn f32x4_transpose([a, b, c, d]: [v128; 4]) -> [v128; 4] {
+        let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
+        let (ab2, cd2) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+        let (low, high) = (|a, b| i32x4_shuffle::<0, 1, 4, 5>(a, b), |a, b| i32x4_shuffle::<2, 3, 6, 7>(a, b));
+        [low(ab, cd), high(ab, cd), low(ab2, cd2), high(ab2, cd2)]
+    }
+
+    /// Lanes (1, 0, 3, 2).
+    #[inline(always)]
+    pub fn f32x4_swap_pairs(v: v128) -> v128 {
+        i32x4_shuffle::<1, 0, 3, 2>(v, v)
     }
 
     /// a * b + c, rounded once or twice.
@@ -277,6 +291,17 @@ mod portable {
         let v = i16s(v);
         from_i16s([v[0], v[2], v[1], v[3], v[4], v[6], v[5], v[7]])
     }
+    #[inline(always)]
+    pub fn f32x4_transpose(rows: [v128; 4]) -> [v128; 4] {
+        let rows = rows.map(f32s);
+        from_fn(|i| from_f32s(from_fn(|j| rows[j][i])))
+    }
+    /// Lanes (1, 0, 3, 2).
+    #[inline(always)]
+    pub fn f32x4_swap_pairs(v: v128) -> v128 {
+        let v = f32s(v);
+        from_f32s([v[1], v[0], v[3], v[2]])
+    }
     /// a * b + c, rounded once or twice.
     #[inline(always)]
     pub fn f32x4_madd(a: v128, b: v128, c: v128) -> v128 {
@@ -320,13 +345,44 @@ pub fn f32x4_greatest(v: v128) -> f32 {
     max(low, max(f32x4_extract_lane::<2>(v), f32x4_extract_lane::<3>(v)))
 }
 
-/// The nearest integers, ties to even, of numbers within +-2^22: as floats and as i32. Adding and
-/// subtracting takes two instructions; engines need ten to saturate a conversion.
+/// The sums of the lanes of each, as [`f32x4_sum`] would add them.
 #[inline(always)]
-pub fn f32x4_round_i32x4(v: v128) -> (v128, v128) {
-    let sum = f32x4_add(v, f32x4_splat(ROUNDER));
-    (f32x4_sub(sum, f32x4_splat(ROUNDER)), i32x4_sub(sum, i32x4_splat(ROUNDER.to_bits() as i32)))
+pub fn f32x4_sums(rows: [v128; 4]) -> v128 {
+    let [a, b, c, d] = f32x4_transpose(rows);
+    f32x4_add(f32x4_add(a, c), f32x4_add(b, d))
+}
+
+/// The greatest of the lanes of each.
+#[inline(always)]
+pub fn f32x4_greatests(rows: [v128; 4]) -> v128 {
+    let [a, b, c, d] = f32x4_transpose(rows);
+    f32x4_max(f32x4_max(a, b), f32x4_max(c, d))
+}
+
+/// A constant that the compiler does not know. V8 makes a constant it knows anew at each use, in three instructions; this one it
+/// keeps in a register. For what a loop uses, before it begins.
+#[inline(always)]
+pub fn kept(v: v128) -> v128 {
+    std::hint::black_box(v)
+}
+
+/// Makes the nearest integers, ties to even, of numbers within +-2^22: adding and subtracting takes two instructions, engines
+/// need ten to saturate a conversion. See [`kept`].
+#[derive(Clone, Copy)]
+pub struct Rounder(v128);
+
+impl Rounder {
+    #[inline(always)]
+    pub fn kept() -> Rounder {
+        Rounder(kept(f32x4_splat(ROUNDER)))
+    }
+
+    /// As i32.
+    #[inline(always)]
+    pub fn integers(&self, v: v128) -> v128 {
+        i32x4_sub(f32x4_add(v, self.0), self.0)
+    }
 }
 
 /// From here to 2^24 floats are the integers.
-const ROUNDER: f32 = 12_582_912.0;
+pub const ROUNDER: f32 = 12_582_912.0;

@@ -40,7 +40,17 @@ pub trait Element {
     /// `p` is valid for reading `8 * BYTES` bytes.
     unsafe fn load8(p: *const u8) -> v128;
 
-    fn put(place: &mut [u8], value: i32);
+    /// The element `at`.
+    ///
+    /// # Safety
+    /// Nobody else has it meanwhile.
+    unsafe fn put(place: &Parts<u8>, at: usize, value: i32);
+
+    /// The element `at` and the next.
+    ///
+    /// # Safety
+    /// As for `put`.
+    unsafe fn put_pair(place: &Parts<u8>, at: usize, values: [i32; 2]);
 }
 
 pub struct I16;
@@ -52,8 +62,12 @@ impl Element for I16 {
         unsafe { v128_load(p) }
     }
     #[inline(always)]
-    fn put(place: &mut [u8], value: i32) {
-        place.copy_from_slice(&(value as i16).to_le_bytes());
+    unsafe fn put(place: &Parts<u8>, at: usize, value: i32) {
+        unsafe { place.put(2 * at, (value as i16).to_le_bytes()) };
+    }
+    #[inline(always)]
+    unsafe fn put_pair(place: &Parts<u8>, at: usize, [a, b]: [i32; 2]) {
+        unsafe { place.put(2 * at, (a & 0xffff | b << 16).to_le_bytes()) };
     }
 }
 
@@ -66,8 +80,12 @@ impl Element for I8 {
         unsafe { i16x8_load_extend_i8x8(p) }
     }
     #[inline(always)]
-    fn put(place: &mut [u8], value: i32) {
-        place[0] = value as u8;
+    unsafe fn put(place: &Parts<u8>, at: usize, value: i32) {
+        unsafe { place.put(at, [value as u8]) };
+    }
+    #[inline(always)]
+    unsafe fn put_pair(place: &Parts<u8>, at: usize, values: [i32; 2]) {
+        unsafe { place.put(at, values.map(|value| value as u8)) };
     }
 }
 
@@ -303,18 +321,19 @@ impl Writer<'_> {
         let (dim, room, p) = (self.dim, self.room, position % self.capacity);
         for h in 0..self.kv_heads {
             let first = h * self.capacity * room;
-            let put = |of: &Parts<u8>, at: usize, value: i32| {
-                let at = (first + at) * E::BYTES;
-                // SAFETY: the caller's; other positions are other elements.
-                E::put(unsafe { of.part(at..at + E::BYTES) }, value);
-            };
-            let (block, chunk) = (p / 8 * 8 * room, p / CHUNK * CHUNK * room);
-            let key_scale = integers(&key[h * dim..][..dim], E::MOST, |column, value| {
-                put(&self.keys, block + column / 2 * 16 + p % 8 * 2 + column % 2, value);
+            let (block, chunk) = (first + p / 8 * 8 * room, first + p / CHUNK * CHUNK * room);
+            // SAFETY: the caller's; other positions are other elements.
+            let key_scale = integers(&key[h * dim..][..dim], E::MOST, |column, [a, b, c, d]| unsafe {
+                let at = block + column / 2 * 16 + p % 8 * 2;
+                E::put_pair(&self.keys, at, [a, b]);
+                E::put_pair(&self.keys, at + 16, [c, d]);
             });
-            let value_scale = integers(&value[h * dim..][..dim], E::MOST, |column, value| {
-                let of_eight = chunk + column / 8 * 8 * CHUNK;
-                put(&self.values, of_eight + p % CHUNK / 2 * 16 + column % 8 * 2 + p % 2, value);
+            // SAFETY: as above.
+            let value_scale = integers(&value[h * dim..][..dim], E::MOST, |column, values| unsafe {
+                let at = chunk + column / 8 * 8 * CHUNK + p % CHUNK / 2 * 16 + column % 8 * 2 + p % 2;
+                for (i, value) in values.into_iter().enumerate() {
+                    E::put(&self.values, at + 2 * i, value);
+                }
             });
             let at = h * self.capacity + p;
             for (scales, scale) in [(&self.key_scales, key_scale), (&self.value_scales, value_scale)] {
@@ -325,21 +344,26 @@ impl Writer<'_> {
     }
 }
 
-/// The nearest integers of at most `most` when the row is divided by the scale that is returned.
-fn integers(row: &[f32], most: i32, mut put: impl FnMut(usize, i32)) -> f32 {
-    let greatest = row.iter().fold(0.0, |max: f32, x| if x.abs() > max { x.abs() } else { max }).min(f32::MAX);
+/// The nearest integers of at most `most` when the row is divided by the scale that is returned: `put` has four columns at a
+/// time, zeros behind the last.
+#[inline(always)]
+fn integers(row: &[f32], most: i32, mut put: impl FnMut(usize, [i32; 4])) -> f32 {
+    let fours = || (0..row.len()).step_by(4);
+    let greatest = fours().fold(f32x4_splat(0.0), |max, at| f32x4_max(max, f32x4_abs(four(row, at))));
+    let greatest = f32x4_greatest(greatest).min(f32::MAX);
     let inverse = if greatest > 0.0 { most as f32 / greatest } else { 0.0 };
-    for at in (0..row.len()).step_by(4) {
-        let v = f32x4_round_i32x4(f32x4_mul(four(row, at), f32x4_splat(inverse))).1;
-        let lanes = [
-            i32x4_extract_lane::<0>(v),
-            i32x4_extract_lane::<1>(v),
-            i32x4_extract_lane::<2>(v),
-            i32x4_extract_lane::<3>(v),
-        ];
-        for (i, value) in lanes.into_iter().enumerate().take(row.len() - at) {
-            put(at + i, value);
-        }
+    let (inverse, rounder) = (f32x4_splat(inverse), Rounder::kept());
+    for at in fours() {
+        let v = rounder.integers(f32x4_mul(four(row, at), inverse));
+        put(
+            at,
+            [
+                i32x4_extract_lane::<0>(v),
+                i32x4_extract_lane::<1>(v),
+                i32x4_extract_lane::<2>(v),
+                i32x4_extract_lane::<3>(v),
+            ],
+        );
     }
     greatest / most as f32
 }

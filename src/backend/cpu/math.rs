@@ -2,7 +2,7 @@
 //! padded.
 
 use crate::backend::spec::Activation;
-use crate::num::exp::exp;
+use crate::num::exp::Exp;
 use crate::num::v128::*;
 
 /// The vectors of a slice; the last may be padded with `pad`.
@@ -54,6 +54,11 @@ pub fn add(values: &mut [f32], other: &[f32]) {
     map(values, |v, at| f32x4_add(v, four(other, at)), 0.0);
 }
 
+/// values += by * other, whose rest is not used.
+pub fn add_scaled(values: &mut [f32], by: f32, other: &[f32]) {
+    map(values, |v, at| f32x4_madd(four(other, at), f32x4_splat(by), v), 0.0);
+}
+
 pub fn scale(values: &mut [f32], by: f32) {
     map(values, |v, _| f32x4_mul(v, f32x4_splat(by)), 0.0);
 }
@@ -77,10 +82,10 @@ pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
 /// gate = activation(gate) * up
 pub fn gated(gate: &mut [f32], up: &[f32], activation: Activation) {
     assert_eq!(gate.len(), up.len());
-    let one = f32x4_splat(1.0);
+    let (exp, one) = (Exp::kept(), kept(f32x4_splat(1.0)));
     match activation {
         Activation::Silu => {
-            map(gate, |g, at| f32x4_div(f32x4_mul(g, four(up, at)), f32x4_add(one, exp(f32x4_neg(g)))), 0.0)
+            map(gate, |g, at| f32x4_div(f32x4_mul(g, four(up, at)), f32x4_add(one, exp.clamped(f32x4_neg(g)))), 0.0)
         }
         // (1 + tanh(y)) / 2 = 1 / (1 + e^(-2y))
         Activation::Gelu => map(
@@ -88,7 +93,7 @@ pub fn gated(gate: &mut [f32], up: &[f32], activation: Activation) {
             |g, at| {
                 let cube = f32x4_mul(f32x4_mul(g, g), f32x4_splat(0.044_715));
                 let y = f32x4_mul(f32x4_madd(cube, g, g), f32x4_splat(-2.0 * 0.797_884_6));
-                f32x4_div(f32x4_mul(g, four(up, at)), f32x4_add(one, exp(y)))
+                f32x4_div(f32x4_mul(g, four(up, at)), f32x4_add(one, exp.clamped(y)))
             },
             0.0,
         ),
@@ -100,11 +105,11 @@ pub fn softmax_unscaled(row: &mut [f32]) -> f32 {
     let mut max = f32x4_splat(f32::NEG_INFINITY);
     each(row, |v| max = f32x4_max(max, v), f32::NEG_INFINITY);
     let max = f32x4_splat(f32x4_greatest(max));
-    let mut sum = f32x4_splat(0.0);
+    let (exp, mut sum) = (Exp::kept(), f32x4_splat(0.0));
     map(
         row,
         |v, _| {
-            let e = exp(f32x4_sub(v, max));
+            let e = exp.clamped(f32x4_sub(v, max));
             sum = f32x4_add(sum, e);
             e
         },

@@ -273,7 +273,7 @@ impl GroupMut<'_> {
     fn quantize(&mut self, t: usize, row: &[f32]) {
         let size = self.size;
         let [scales, scaled_sums, half_scales, half_scaled_sums] = &mut self.scales;
-        let ones = i32x4_splat(0x0001_0001);
+        let (ones, rounder) = (kept(i32x4_splat(0x0001_0001)), Rounder::kept());
         for (b, block) in row.chunks_exact(32).enumerate() {
             // SAFETY: `block` is 32 floats.
             let x: [v128; 8] = std::array::from_fn(|i| unsafe { v128_load(block[4 * i..][..4].as_ptr().cast()) });
@@ -283,7 +283,7 @@ impl GroupMut<'_> {
             }
             let max = f32x4_greatest(max);
             let inverse = f32x4_splat(if max > 0.0 { 127.0 / max } else { 0.0 });
-            let q = |i: usize| f32x4_round_i32x4(f32x4_mul(x[i], inverse)).1;
+            let q = |i: usize| rounder.integers(f32x4_mul(x[i], inverse));
             let q: [v128; 4] = std::array::from_fn(|i| i16x8_narrow_i32x4(q(2 * i), q(2 * i + 1)));
             // Sums of columns (0-1, 2-3) of the quads, over each half of the block.
             let pairs: [[i32; 2]; 2] = std::array::from_fn(|half| {

@@ -398,3 +398,13 @@ impl<'a, T> Parts<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.0.add(range.start), range.len()) }
     }
 }
+
+impl Parts<'_, u8> {
+    /// # Safety
+    /// Nobody else has these bytes meanwhile.
+    #[inline(always)]
+    pub unsafe fn put<const N: usize>(&self, at: usize, bytes: [u8; N]) {
+        assert!(at <= self.1 && N <= self.1 - at);
+        unsafe { self.0.add(at).cast::<[u8; N]>().write(bytes) };
+    }
+}

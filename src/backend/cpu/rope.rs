@@ -5,6 +5,7 @@ use crate::Result;
 use crate::backend::RopeFactors;
 use crate::backend::rope::Frequencies;
 use crate::backend::spec::{DecoderSpec, LayerKind, Rope, RopePairs};
+use crate::num::v128::*;
 
 #[derive(Default)]
 pub struct RopeTables {
@@ -17,8 +18,8 @@ pub struct Table {
     pairs: RopePairs,
     dim: usize,
     frequencies: Frequencies,
-    /// `[tokens, dim / 2]` of (cos, sin).
-    turns: Vec<(f32, f32)>,
+    /// `[tokens, 2, dim]`: of each column the cosine, and the sine that its partner is multiplied with.
+    turns: Vec<f32>,
 }
 
 impl RopeTables {
@@ -54,31 +55,60 @@ impl Table {
 
     fn prepare(&mut self, start: usize, tokens: usize) {
         self.turns.clear();
-        for position in start..start + tokens {
-            self.turns.extend(self.frequencies.turns(position));
+        self.turns.resize(tokens * 2 * self.dim, 0.0);
+        for (position, turns) in (start..).zip(self.turns.chunks_exact_mut(2 * self.dim)) {
+            let (cosines, sines) = turns.split_at_mut(self.dim);
+            for (i, (cos, sin)) in self.frequencies.turns(position).enumerate() {
+                let (a, b) = match self.pairs {
+                    RopePairs::Neighbours => (2 * i, 2 * i + 1),
+                    RopePairs::Halves => (i, i + self.dim / 2),
+                };
+                (cosines[a], cosines[b], sines[a], sines[b]) = (cos, cos, -sin, sin);
+            }
         }
     }
 
     /// Turns all heads of one row, which is the batch's token `t`.
     pub fn turn(&self, t: usize, row: &mut [f32], head_dim: usize) {
-        let half = self.dim / 2;
-        let turns = &self.turns[t * half..][..half];
+        let (cosines, sines) = self.turns[t * 2 * self.dim..][..2 * self.dim].split_at(self.dim);
         for head in row.chunks_exact_mut(head_dim) {
+            let head = &mut head[..self.dim];
             match self.pairs {
                 RopePairs::Neighbours => {
-                    for (pair, &(cos, sin)) in head.chunks_exact_mut(2).zip(turns) {
-                        let (a, b) = (pair[0], pair[1]);
-                        (pair[0], pair[1]) = (a * cos - b * sin, a * sin + b * cos);
+                    for (i, four) in head.as_chunks_mut().0.iter_mut().enumerate() {
+                        let [cos, sin] = [cosines, sines].map(|all| f32x4_load(&all.as_chunks().0[i]));
+                        let x = f32x4_load(four);
+                        f32x4_store(four, turned(x, f32x4_swap_pairs(x), cos, sin));
+                    }
+                    for i in (self.dim / 4 * 4..self.dim).step_by(2) {
+                        let [a, b] = [head[i], head[i + 1]];
+                        head[i] = a * cosines[i] + b * sines[i];
+                        head[i + 1] = b * cosines[i + 1] + a * sines[i + 1];
                     }
                 }
                 RopePairs::Halves => {
-                    let (low, high) = head[..self.dim].split_at_mut(half);
-                    for ((low, high), &(cos, sin)) in low.iter_mut().zip(high).zip(turns) {
-                        let (a, b) = (*low, *high);
-                        (*low, *high) = (a * cos - b * sin, a * sin + b * cos);
+                    let half = self.dim / 2;
+                    let (low, high) = head.split_at_mut(half);
+                    let (cosines, sines) = (&cosines[half..], &sines[half..]);
+                    let fours = low.as_chunks_mut().0.iter_mut().zip(high.as_chunks_mut().0);
+                    for (i, (low, high)) in fours.enumerate() {
+                        let [cos, sin] = [cosines, sines].map(|all| f32x4_load(&all.as_chunks().0[i]));
+                        let (a, b) = (f32x4_load(low), f32x4_load(high));
+                        f32x4_store(low, turned(a, b, cos, f32x4_neg(sin)));
+                        f32x4_store(high, turned(b, a, cos, sin));
+                    }
+                    for i in half / 4 * 4..half {
+                        let (a, b) = (low[i], high[i]);
+                        low[i] = a * cosines[i] - b * sines[i];
+                        high[i] = b * cosines[i] + a * sines[i];
                     }
                 }
             }
         }
     }
+}
+
+#[inline(always)]
+fn turned(x: v128, partner: v128, cos: v128, sin: v128) -> v128 {
+    f32x4_add(f32x4_mul(x, cos), f32x4_mul(partner, sin))
 }

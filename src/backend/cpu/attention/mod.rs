@@ -6,6 +6,7 @@
 
 mod tile;
 
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use super::kv_cache::{CHUNK, Element, Head, I8, I16, room};
@@ -191,7 +192,7 @@ impl Attention<'_> {
             let words = &mut scratch.queries[tile.start * room / 2..tile.end * room / 2];
             for r in 0..tile.len() {
                 let row = &self.queries[self.row(kv_head, queries.start + tile.start + r) * dim..][..dim];
-                let scale = quantize::<E>(row, self.spec.attention_scale, &mut words[r..], tile.len());
+                let scale = quantize::<E>(row, self.spec.attention_scale * LOG2_E, &mut words[r..], tile.len());
                 scratch.query_scales[tile.start + r] = scale;
                 scratch.ends[tile.start + r] = self.end(queries.start + tile.start + r);
             }
@@ -255,11 +256,9 @@ impl Attention<'_> {
                 let mut sum = 0.0;
                 out.fill(0.0);
                 for part in (0..parts).map(part) {
-                    let factor = tile::exp(part[0] - greatest);
+                    let factor = tile::exp2(part[0] - greatest);
                     sum += factor * part[1];
-                    for (out, x) in out.iter_mut().zip(&part[4..]) {
-                        *out += factor * x;
-                    }
+                    math::add_scaled(out, factor, &part[4..]);
                 }
                 math::scale(out, 1.0 / sum);
             }

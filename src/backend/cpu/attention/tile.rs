@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::backend::cpu::kv_cache::{CHUNK, Chunk, Element};
-use crate::num::exp::{exp_f32_within_87, exp_within_87};
+use crate::num::exp::Exp2;
 use crate::num::v128::*;
 
 pub const TILE: usize = 4;
@@ -25,8 +25,9 @@ fn inverse(factor: f32) -> f32 {
     if factor > 0.0 { 1.0 / factor } else { 0.0 }
 }
 
-pub fn exp(x: f32) -> f32 {
-    exp_f32_within_87(if x < -87.0 { -87.0 } else { x })
+/// Of one number, as of the scores.
+pub fn exp2(x: f32) -> f32 {
+    f32x4_extract_lane::<0>(Exp2::kept().of(f32x4_splat(x)))
 }
 
 /// A query times `scale` as pairs of i16, every `step`-th word; those behind its end are left. Returns what an integer is
@@ -41,10 +42,10 @@ pub fn quantize<E: Element>(row: &[f32], scale: f32, words: &mut [u32], step: us
         (greatest, sum) = (f32x4_max(greatest, x), f32x4_add(sum, x));
     }
     let factor = factor::<E>(f32x4_greatest(greatest), f32x4_sum(sum), row.len());
-    let v = f32x4_splat(factor);
+    let (v, rounder) = (f32x4_splat(factor), Rounder::kept());
     let mut out = words.iter_mut().step_by(step);
     for four in fours.iter().chain((!rest.is_empty()).then_some(&last)) {
-        let x = f32x4_round_i32x4(f32x4_mul(f32x4_load(four), v)).1;
+        let x = rounder.integers(f32x4_mul(f32x4_load(four), v));
         let pairs = i16x8_narrow_i32x4(x, x);
         for word in [i32x4_extract_lane::<0>(pairs), i32x4_extract_lane::<1>(pairs)] {
             if let Some(out) = out.next() {
@@ -62,9 +63,9 @@ pub struct Queries<'a> {
     pub scales: &'a [f32],
     /// Of the scores.
     pub greatest: &'a mut [f32],
-    /// Of e^(score - greatest).
+    /// Of 2^(score - greatest).
     pub sums: &'a mut [f32],
-    /// `[R][room]`: of the values, each times e^(score - greatest).
+    /// `[R][room]`: of the values, each times 2^(score - greatest).
     pub totals: &'a mut [f32],
 }
 
@@ -116,24 +117,15 @@ impl Tile {
                 }
             }
         }
-        let mut scales = [(0.0, 0.0); R];
-        for r in 0..R {
-            let row = &mut self.scores[r][..end];
-            scales[r] = if seen[r].is_empty() {
-                self.weights[r] = Default::default();
-                (1.0, 0.0)
-            } else {
-                let known = (&mut of.greatest[r], &mut of.sums[r]);
-                weigh::<E>(row, &seen[r], chunk.value_scales, known, &mut self.weights[r])
-            };
-        }
+        let known = (&mut *of.greatest, &mut *of.sums);
+        let (rescale, worth) = weigh::<E, R>(&mut self.scores, &mut self.weights, end, seen, chunk.value_scales, known);
         for column in (0..room).step_by(4 * W) {
             // SAFETY: blocks of eight columns, and as many weights as there are positions.
             let acc = unsafe {
                 values::<E, R, W>(chunk.values.as_ptr().add(column * CHUNK * E::BYTES), &self.weights, end / 2)
             };
             for r in 0..R {
-                let (old, new) = (f32x4_splat(scales[r].0), f32x4_splat(scales[r].1));
+                let (old, new) = (f32x4_splat(rescale[r]), f32x4_splat(worth[r]));
                 for w in 0..W {
                     let place = &mut of.totals[r * room..].as_chunks_mut().0[column / 4 + w];
                     let sum = f32x4_mul(f32x4_convert_i32x4(acc[r][w]), new);
@@ -144,45 +136,86 @@ impl Tile {
     }
 }
 
-/// Scores become weights. Returns what the totals so far, and the integers that the weights give, are to be multiplied by.
-fn weigh<E: Element>(
-    scores: &mut [f32],
-    seen: &Range<usize>,
+/// Scores of the first `end` positions become weights. Returns what the totals so far of each row, and the integers that its
+/// weights give, are to be multiplied by. What is one number for a row is computed for all rows at once.
+#[inline(always)]
+fn weigh<E: Element, const R: usize>(
+    scores: &mut [[f32; CHUNK]; TILE],
+    weights: &mut [[[i16; 8]; CHUNK / 8]; TILE],
+    end: usize,
+    seen: &[Range<usize>; TILE],
     value_scales: &[f32; CHUNK],
-    (greatest, sum): (&mut f32, &mut f32),
-    weights: &mut [[i16; 8]; CHUNK / 8],
-) -> (f32, f32) {
-    let mut of_seen = [0.0; CHUNK];
-    let mut value_scales = value_scales;
-    if *seen != (0..CHUNK) {
-        hide(scores, seen, f32::MIN);
-        of_seen[seen.clone()].copy_from_slice(&value_scales[seen.clone()]);
-        value_scales = &of_seen;
+    (greatest, sums): (&mut [f32], &mut [f32]),
+) -> ([f32; TILE], [f32; TILE]) {
+    let zero = f32x4_splat(0.0);
+    let mut before = [0.0; TILE];
+    before[..R].copy_from_slice(&greatest[..R]);
+    let mut max = [zero; TILE];
+    for r in 0..R {
+        let row = &mut scores[r][..end];
+        hide(row, &seen[r], f32::MIN);
+        max[r] = row.as_chunks().0.iter().fold(f32x4_splat(before[r]), |max, four| f32x4_max(max, f32x4_load(four)));
     }
-    let mut max = f32x4_splat(*greatest);
-    for four in scores.as_chunks().0 {
-        max = f32x4_max(max, f32x4_load(four));
+    let greatests = f32x4_greatests(max);
+    let rescale = lanes(Exp2::kept().of(f32x4_sub(f32x4_load(&before), greatests)));
+    let now = lanes(greatests);
+    let mut sums_of = [[zero; TILE]; 3];
+    exponentials(&mut scores[..R], end, &now, seen, value_scales, &mut sums_of);
+    let [exps, all, most] = sums_of;
+    let exps = lanes(f32x4_sums(exps));
+    let (all, most) = (lanes(f32x4_sums(all)), lanes(f32x4_greatests(most)));
+    let (mut worth, rounder) = ([0.0; TILE], Rounder::kept());
+    for r in 0..R {
+        let factor = factor::<E>(most[r], all[r], CHUNK);
+        worth[r] = inverse(factor);
+        let factor = f32x4_splat(factor);
+        for ([a, b], out) in scores[r][..end].as_chunks::<4>().0.as_chunks().0.iter().zip(&mut weights[r]) {
+            let [a, b] = [a, b].map(|four| rounder.integers(f32x4_mul(f32x4_load(four), factor)));
+            // SAFETY: 16 bytes.
+            unsafe { v128_store(out.as_mut_ptr().cast(), i16x8_narrow_i32x4(a, b)) };
+        }
+        // Where nothing is seen, nothing is greater either: the exponentials are of no difference.
+        let exps = if seen[r].is_empty() { 0.0 } else { exps[r] };
+        (greatest[r], sums[r]) = (now[r], sums[r] * rescale[r] + exps);
     }
-    let now = f32x4_greatest(max);
-    let rescale = exp(*greatest - now);
-    *greatest = now;
-    let (zero, least) = (f32x4_splat(0.0), f32x4_splat(-87.0));
-    let (mut exps, mut all, mut most) = (zero, zero, zero);
-    for (four, scales) in scores.as_chunks_mut().0.iter_mut().zip(value_scales.as_chunks().0) {
-        let e = exp_within_87(f32x4_max(f32x4_sub(f32x4_load(four), f32x4_splat(now)), least));
-        let weight = f32x4_mul(e, f32x4_load(scales));
-        (exps, all, most) = (f32x4_add(exps, e), f32x4_add(all, weight), f32x4_max(most, weight));
-        f32x4_store(four, weight);
+    (rescale, worth)
+}
+
+/// Scores become 2^(score - now), times the scales of the values that are seen. Of each row: sums of the exponentials, sums and
+/// greatest of the products.
+#[inline(never)]
+fn exponentials(
+    scores: &mut [[f32; CHUNK]],
+    end: usize,
+    now: &[f32; TILE],
+    seen: &[Range<usize>; TILE],
+    value_scales: &[f32; CHUNK],
+    sums: &mut [[v128; TILE]; 3],
+) {
+    let (exp2, zero) = (Exp2::kept(), f32x4_splat(0.0));
+    for (r, (row, seen)) in scores.iter_mut().zip(seen).enumerate() {
+        let mut scales = value_scales;
+        let mut of_seen = [0.0; CHUNK];
+        if *seen != (0..end) {
+            of_seen[seen.clone()].copy_from_slice(&value_scales[seen.clone()]);
+            scales = &of_seen;
+        }
+        let now = f32x4_splat(now[r]);
+        let (mut exps, mut all, mut most) = (zero, zero, zero);
+        for (four, scales) in row[..end].as_chunks_mut().0.iter_mut().zip(scales.as_chunks().0) {
+            let e = exp2.of(f32x4_sub(f32x4_load(four), now));
+            let weight = f32x4_mul(e, f32x4_load(scales));
+            (exps, all, most) = (f32x4_add(exps, e), f32x4_add(all, weight), f32x4_max(most, weight));
+            f32x4_store(four, weight);
+        }
+        (sums[0][r], sums[1][r], sums[2][r]) = (exps, all, most);
     }
-    *sum = *sum * rescale + f32x4_sum(exps);
-    let factor = factor::<E>(f32x4_greatest(most), f32x4_sum(all), CHUNK);
-    let v = f32x4_splat(factor);
-    for ([a, b], out) in scores.as_chunks::<4>().0.as_chunks().0.iter().zip(weights) {
-        let [a, b] = [a, b].map(|four| f32x4_round_i32x4(f32x4_mul(f32x4_load(four), v)).1);
-        // SAFETY: 16 bytes.
-        unsafe { v128_store(out.as_mut_ptr().cast(), i16x8_narrow_i32x4(a, b)) };
-    }
-    (rescale, inverse(factor))
+}
+
+fn lanes(v: v128) -> [f32; 4] {
+    let mut lanes = [0.0; 4];
+    f32x4_store(&mut lanes, v);
+    lanes
 }
 
 /// The positions that are not seen.
@@ -235,7 +268,9 @@ unsafe fn dots<E: Element, const R: usize, const W: usize, const PAIR: usize, co
     let (mut cached, mut words) = (cached, words);
     // Pairs in a row; of several rows their products would not stay in registers.
     let run = if R == 1 { 2 } else { 1 };
-    for _ in 0..pairs / run {
+    // SAFETY: the caller's.
+    let end = unsafe { cached.add(16 * E::BYTES * pairs) };
+    while cached != end {
         for i in 0..run {
             // SAFETY: the caller's.
             unsafe {
