@@ -208,12 +208,11 @@ impl KvCache {
     }
 
     pub fn writer(&mut self, layer: usize) -> Writer<'_> {
-        let (dim, room, kv_heads, int8) = (self.dim, self.room, self.kv_heads, self.int8);
+        let (dim, room, int8) = (self.dim, self.room, self.int8);
         let layer = &mut self.layers[layer];
         Writer {
             dim,
             room,
-            kv_heads,
             int8,
             capacity: layer.capacity,
             keys: Parts::of(&mut layer.keys),
@@ -293,7 +292,6 @@ impl<'a> Head<'a> {
 pub struct Writer<'a> {
     dim: usize,
     room: usize,
-    kv_heads: usize,
     int8: bool,
     /// Positions of a head.
     capacity: usize,
@@ -304,42 +302,41 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Keys and values of one position, `[kv_heads * dim]` each.
+    /// Key and value of one head at one position, `[dim]` each.
     ///
     /// # Safety
-    /// Nobody else writes this position at the same time.
-    pub unsafe fn write(&self, position: usize, key: &[f32], value: &[f32]) {
+    /// Nobody else writes them at the same time.
+    pub unsafe fn write(&self, position: usize, head: usize, key: &[f32], value: &[f32]) {
         unsafe {
             match self.int8 {
-                true => self.write_as::<I8>(position, key, value),
-                false => self.write_as::<I16>(position, key, value),
+                true => self.write_as::<I8>(position, head, key, value),
+                false => self.write_as::<I16>(position, head, key, value),
             }
         }
     }
 
-    unsafe fn write_as<E: Element>(&self, position: usize, key: &[f32], value: &[f32]) {
-        let (dim, room, p) = (self.dim, self.room, position % self.capacity);
-        for h in 0..self.kv_heads {
-            let first = h * self.capacity * room;
-            let (block, chunk) = (first + p / 8 * 8 * room, first + p / CHUNK * CHUNK * room);
-            // SAFETY: the caller's; other positions are other elements.
-            let key_scale = integers(&key[h * dim..][..dim], E::MOST, |column, [a, b, c, d]| unsafe {
-                let at = block + column / 2 * 16 + p % 8 * 2;
-                E::put_pair(&self.keys, at, [a, b]);
-                E::put_pair(&self.keys, at + 16, [c, d]);
-            });
-            // SAFETY: as above.
-            let value_scale = integers(&value[h * dim..][..dim], E::MOST, |column, values| unsafe {
-                let at = chunk + column / 8 * 8 * CHUNK + p % CHUNK / 2 * 16 + column % 8 * 2 + p % 2;
-                for (i, value) in values.into_iter().enumerate() {
-                    E::put(&self.values, at + 2 * i, value);
-                }
-            });
-            let at = h * self.capacity + p;
-            for (scales, scale) in [(&self.key_scales, key_scale), (&self.value_scales, value_scale)] {
-                // SAFETY: as above.
-                unsafe { scales.part(at..at + 1)[0] = scale };
+    unsafe fn write_as<E: Element>(&self, position: usize, head: usize, key: &[f32], value: &[f32]) {
+        let (room, p) = (self.room, position % self.capacity);
+        let first = head * self.capacity * room;
+        assert!(key.len() == self.dim && value.len() == self.dim);
+        let (block, chunk) = (first + p / 8 * 8 * room, first + p / CHUNK * CHUNK * room);
+        // SAFETY: the caller's; other positions are other elements.
+        let key_scale = integers(key, E::MOST, |column, [a, b, c, d]| unsafe {
+            let at = block + column / 2 * 16 + p % 8 * 2;
+            E::put_pair(&self.keys, at, [a, b]);
+            E::put_pair(&self.keys, at + 16, [c, d]);
+        });
+        // SAFETY: as above.
+        let value_scale = integers(value, E::MOST, |column, values| unsafe {
+            let at = chunk + column / 8 * 8 * CHUNK + p % CHUNK / 2 * 16 + column % 8 * 2 + p % 2;
+            for (i, value) in values.into_iter().enumerate() {
+                E::put(&self.values, at + 2 * i, value);
             }
+        });
+        let at = head * self.capacity + p;
+        for (scales, scale) in [(&self.key_scales, key_scale), (&self.value_scales, value_scale)] {
+            // SAFETY: as above.
+            unsafe { scales.part(at..at + 1)[0] = scale };
         }
     }
 }

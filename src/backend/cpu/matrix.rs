@@ -23,6 +23,9 @@ fn strip_bytes(group: usize) -> usize {
     (STRIP_BYTES / group).max(1) * group
 }
 
+/// Of a row that is quantized.
+const BLOCK: usize = 32;
+
 /// A cache line; groups are multiples of 16 bytes.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -323,7 +326,8 @@ pub fn products<const N: usize>(pool: &mut Pool, x: &mut Panel, of: [(&Matrix, &
     divide_rows(pool, x, of, units, least, part, |_, _| {})
 }
 
-/// As [`products`], of matrices with the same number of rows: `then(rows, outs)` follows where the rows of all are there.
+/// As [`products`], of matrices with the same number of rows: `then(rows, outs)` follows where the rows of all are there, whole
+/// blocks but for the last.
 pub fn products_then<const N: usize>(
     pool: &mut Pool,
     x: &mut Panel,
@@ -332,7 +336,7 @@ pub fn products_then<const N: usize>(
 ) -> Result<()> {
     let rows = of[0].0.rows;
     assert!(of.iter().all(|(m, _)| m.rows == rows));
-    let unit = of.iter().map(|(m, _)| m.unit(x.tokens)).max().unwrap_or(1);
+    let unit = of.iter().map(|(m, _)| m.unit(x.tokens)).max().unwrap_or(1).next_multiple_of(BLOCK / ROWS);
     let units = of[0].0.groups().div_ceil(unit);
     let part = |given: &Range<usize>, _| given.start * unit..given.end * unit;
     divide_rows(pool, x, of, units, N * unit, part, |given, outs| {

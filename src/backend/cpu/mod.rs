@@ -69,6 +69,8 @@ struct Batch {
     /// Norm or product before it is added: `[tokens, hidden]`.
     hidden: Vec<f32>,
     panel: Panel,
+    /// Of `gate`, which the down product reads.
+    down_panel: Panel,
     /// `[tokens, heads * head_dim]`
     query: Vec<f32>,
     /// `[tokens, kv_heads * head_dim]`
@@ -186,6 +188,7 @@ impl Batch {
             &self.logits,
         ];
         self.panel.bytes()
+            + self.down_panel.bytes()
             + self.attention.iter().map(Scratch::bytes).sum::<u64>()
             + floats.iter().map(|v| 4 * v.capacity() as u64).sum::<u64>()
     }

@@ -83,6 +83,24 @@ impl Panel {
         inputs: &[Input],
         row: impl Fn(usize) -> &'a [f32] + Sync,
     ) -> Result<()> {
+        let forms = self.prepare(tokens, cols, inputs)?;
+        // Groups of four, and then the rest.
+        pool.divide(tokens.div_ceil(4), 4 * cols * QUANTIZING, |fours, _| {
+            for (first, size) in groups(tokens.min(4 * fours.end) - 4 * fours.start) {
+                // SAFETY: each group is given out once.
+                let mut group = unsafe { forms.group(4 * fours.start + first, size, 0..cols) };
+                for t in 0..size {
+                    let row = row(4 * fours.start + first + t);
+                    assert_eq!(row.len(), cols);
+                    group.put(t, row);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Room for these forms of a batch, whose columns then come by [`Forms::put`].
+    pub fn prepare(&mut self, tokens: usize, cols: usize, inputs: &[Input]) -> Result<Forms<'_>> {
         (self.tokens, self.cols) = (tokens, cols);
         let wants = |input| inputs.contains(&input);
         if wants(Input::F32) {
@@ -102,26 +120,15 @@ impl Panel {
                 }
             }
         }
-        let forms = Forms {
+        Ok(Forms {
+            tokens,
+            cols,
             floats: wants(Input::F32).then(|| Parts::of(&mut self.floats)),
             scales: [&mut self.scale, &mut self.scaled_sum, &mut self.half_scale, &mut self.half_scaled_sum]
                 .map(|floats| Parts::of(floats)),
             i8: wants(Input::I8).then(|| self.i8.parts()),
             i16: wants(Input::I16).then(|| self.i16.parts()),
-        };
-        // Groups of four, and then the rest.
-        pool.divide(tokens.div_ceil(4), 4 * cols * QUANTIZING, |fours, _| {
-            for (first, size) in groups(tokens.min(4 * fours.end) - 4 * fours.start) {
-                // SAFETY: each group is given out once.
-                let mut group = unsafe { forms.group(4 * fours.start + first, size, cols) };
-                for t in 0..size {
-                    let row = row(4 * fours.start + first + t);
-                    assert_eq!(row.len(), cols);
-                    group.put(t, row);
-                }
-            }
-        });
-        Ok(())
+        })
     }
 
     pub fn group(&self, input: Input, first: usize) -> Group {
@@ -189,8 +196,10 @@ impl Panel {
 /// Multiply-adds that take as long as quantizing one column.
 const QUANTIZING: usize = 8;
 
-/// What `fill` makes, while several threads write it.
-struct Forms<'a> {
+/// What a panel is made of, while several threads write it.
+pub struct Forms<'a> {
+    tokens: usize,
+    cols: usize,
     floats: Option<Parts<'a, f32>>,
     scales: [Parts<'a, f32>; 4],
     i8: Option<IntParts<'a>>,
@@ -214,12 +223,28 @@ impl Ints {
 }
 
 impl<'a> Forms<'a> {
-    /// The places of the `size` tokens from `first` on.
+    /// `row(t)`: these columns of token `t`, whole blocks.
     ///
     /// # Safety
     /// Nobody else has them.
-    unsafe fn group(&self, first: usize, size: usize, cols: usize) -> GroupMut<'a> {
-        let (columns, blocks) = (first * cols..(first + size) * cols, first * cols / 32..(first + size) * cols / 32);
+    pub unsafe fn put<'b>(&self, columns: Range<usize>, row: impl Fn(usize) -> &'b [f32]) {
+        for (first, size) in groups(self.tokens) {
+            // SAFETY: the caller's.
+            let mut group = unsafe { self.group(first, size, columns.clone()) };
+            (0..size).for_each(|t| group.put(t, row(first + t)));
+        }
+    }
+
+    /// The places of these columns of the `size` tokens from `first` on.
+    ///
+    /// # Safety
+    /// Nobody else has them.
+    unsafe fn group(&self, first: usize, size: usize, columns: Range<usize>) -> GroupMut<'a> {
+        let quantized = self.i8.is_some() || self.i16.is_some();
+        assert!(!quantized || (columns.start % 32 == 0 && columns.end % 32 == 0), "quantized rows are whole blocks");
+        let at = |column: usize| first * self.cols + column * size;
+        let columns = at(columns.start)..at(columns.end);
+        let blocks = columns.start / 32..columns.end / 32;
         let times = |range: &Range<usize>, n: usize| range.start * n..range.end * n;
         // SAFETY: the caller's.
         unsafe {
@@ -231,7 +256,7 @@ impl<'a> Forms<'a> {
                 })
             };
             let (i8, i16) = (ints(&self.i8, 1), ints(&self.i16, 2));
-            let scaled = if i8.is_some() || i16.is_some() { blocks.clone() } else { 0..0 };
+            let scaled = if quantized { blocks.clone() } else { 0..0 };
             let scales = [0, 1, 2, 3].map(|i: usize| self.scales[i].part(scaled.clone()));
             GroupMut { size, floats: self.floats.map(|floats| floats.part(columns.clone())), scales, i8, i16 }
         }

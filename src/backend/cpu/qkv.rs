@@ -1,5 +1,7 @@
 //! Norm, Q K V products, biases, QK norms, RoPE; K and V into the cache.
 
+use std::ops::Range;
+
 use super::matrix::{inputs, products};
 use super::pool::Parts;
 use super::{CpuBackend, loaded, math};
@@ -7,7 +9,7 @@ use crate::Result;
 use crate::backend::LayerSlot::{Key, Query, Value};
 
 /// Multiply-adds that take as long as what happens to an element after its product.
-const TURNING: usize = 8;
+const TURNING: usize = 32;
 
 impl CpuBackend {
     pub(super) fn qkv_step(&mut self, layer: usize) -> Result<()> {
@@ -42,20 +44,28 @@ impl CpuBackend {
         let start = batch.start;
         let (query, key, value) = (Parts::of(&mut batch.query), Parts::of(&mut batch.key), Parts::of(&mut batch.value));
         let cache = self.cache.writer(layer);
-        let work = |t: usize| {
-            // SAFETY: each token is given out once.
+        // Of a token the queries that share a head of the cache, and that head.
+        let shared = spec.heads / spec.kv_heads;
+        let work = |unit: usize| {
+            let (t, head) = (unit / spec.kv_heads, unit % spec.kv_heads);
+            let (queries, keys) =
+                (head * shared * head_dim..(head + 1) * shared * head_dim, head * head_dim..(head + 1) * head_dim);
+            let of = |width: usize, columns: &Range<usize>| t * width + columns.start..t * width + columns.end;
+            // SAFETY: each unit is given out once.
             let [query, key, value] = unsafe {
                 [
-                    query.part(t * query_width..(t + 1) * query_width),
-                    key.part(t * key_width..(t + 1) * key_width),
-                    value.part(t * key_width..(t + 1) * key_width),
+                    query.part(of(query_width, &queries)),
+                    key.part(of(key_width, &keys)),
+                    value.part(of(key_width, &keys)),
                 ]
             };
-            for (row, bias) in
-                [(&mut *query, &weights.query_bias), (&mut *key, &weights.key_bias), (&mut *value, &weights.value_bias)]
-            {
+            for (row, bias, columns) in [
+                (&mut *query, &weights.query_bias, &queries),
+                (&mut *key, &weights.key_bias, &keys),
+                (&mut *value, &weights.value_bias, &keys),
+            ] {
                 if let Some(bias) = bias {
-                    math::add(row, bias);
+                    math::add(row, &bias[columns.clone()]);
                 }
             }
             for (row, norm) in [(&mut *query, &weights.query_norm), (&mut *key, &weights.key_norm)] {
@@ -67,9 +77,9 @@ impl CpuBackend {
                 }
             }
             // SAFETY: nor has anyone else its position.
-            unsafe { cache.write(start + t, key, value) };
+            unsafe { cache.write(start + t, head, key, value) };
         };
-        pool.divide(tokens, TURNING * (query_width + 2 * key_width), |tokens, _| tokens.for_each(&work));
+        pool.divide(tokens * spec.kv_heads, TURNING * (shared + 2) * head_dim, |units, _| units.for_each(&work));
         Ok(())
     }
 }
