@@ -1,6 +1,7 @@
 // The page's end of one worker: starts it, sends, and tells a crash from an answer.
 
 import { KingletError, type ErrorData } from "./errors.js";
+import { Outbox } from "./mail.js";
 import { PoolHost } from "./pool-host.js";
 import { checkPrefix } from "./request.js";
 import type { Call, FromWorker, PoolStart, Reply, ToWorker, WasmUrls } from "./protocol.js";
@@ -24,6 +25,7 @@ export const NO_SCRIPT = "its script could not be loaded; check that worker.js i
 export class Host {
   readonly info: Promise<EngineInfo>;
   #worker: Worker;
+  #outbox: Outbox;
   #pool: PoolHost | undefined;
   /** Where the worker's was said to be. */
   #script: URL | undefined;
@@ -40,6 +42,7 @@ export class Host {
     this.#closeModel = close;
     this.info = new Promise((resolve, reject) => (this.#settleLoad = { resolve, reject }));
     this.#worker = startWorker(options.worker);
+    this.#outbox = new Outbox(this.#worker);
     this.#script = typeof options.worker === "function" || options.worker === undefined ? undefined : resolveUrl(options.worker, "worker");
     this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
     this.#worker.onmessageerror = () => this.#crash("a message could not be read");
@@ -48,12 +51,12 @@ export class Host {
       this.#crash(e.message || NO_SCRIPT);
     };
     const { threads, contextLength, kvCache, chatTemplate, backend = "auto", prefix, testing } = options;
-    const load: ToWorker = { type: "load", ...parts, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, chatTemplate, backend, prefix: prefix && checkPrefix(prefix), testing };
-    this.#worker.postMessage(load, transfer);
+    const load: ToWorker = { type: "load", ...parts, posted: this.#outbox.posted, wasm: wasmUrls(options.wasmUrl), threads, contextLength, kvCache, chatTemplate, backend, prefix: prefix && checkPrefix(prefix), testing };
+    this.#outbox.post(load, transfer);
   }
 
   send(message: ToWorker, transfer: Transferable[] = []): void {
-    if (!this.#closed) this.#worker.postMessage(message, transfer);
+    if (!this.#closed) this.#outbox.post(message, transfer);
   }
 
   call(call: Call, transfer?: Transferable[]): Promise<Reply> {
@@ -121,7 +124,7 @@ export class Host {
     try {
       const { transfer, close, ...parts } = this.model.open();
       this.#closeModel = close;
-      this.#worker.postMessage({ type: "parts", ...parts } satisfies ToWorker, transfer);
+      this.#outbox.post({ type: "parts", ...parts }, transfer);
     } catch (e) {
       const error = e instanceof KingletError ? e.toData() : { code: "DOWNLOAD_FAILED" as const, message: String(e) };
       this.send({ type: "unreadable", error });

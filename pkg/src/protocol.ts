@@ -108,7 +108,8 @@ export type Call =
 export type Reply = number[] | string | MemoryUse | null;
 
 export type ToWorker =
-  | ModelParts & { type: "load"; wasm: WasmUrls; threads?: number; contextLength?: number; kvCache?: EngineOptions["kvCache"]; chatTemplate?: string; backend: NonNullable<EngineOptions["backend"]>; prefix?: EngineRequest; testing?: Testing }
+  /** `posted`: how many messages the page has sent, this one included, where memory is shared. */
+  | ModelParts & { type: "load"; posted?: Int32Array; wasm: WasmUrls; threads?: number; contextLength?: number; kvCache?: EngineOptions["kvCache"]; chatTemplate?: string; backend: NonNullable<EngineOptions["backend"]>; prefix?: EngineRequest; testing?: Testing }
   /** Instead of "load", in a worker of its own: what the header says. */
   | { type: "inspect"; parts: Part[]; store?: StoreAccess; wasm: WasmUrls; question: InspectQuestion }
   /** Instead of "load": its parts are stored, and nothing else. */

@@ -1,6 +1,7 @@
 // The binary with threads: whether there may be some, and their memory.
 
 import type { Wasm } from "./device.js";
+import { sharesMemory } from "./mail.js";
 import init, { Engine, inspect, level, shared, trap, trap_helper, use_threads } from "#wasm/threads";
 
 /** One function with an `i32.atomic.load`, and a shared memory. */
@@ -14,7 +15,7 @@ const PAGE_BYTES = 65536;
 
 /** How many threads there may be: one where the page is not isolated, or the browser has no shared memory. */
 export function allowedThreads(wanted?: number): number {
-  if (!self.crossOriginIsolated || typeof SharedArrayBuffer === "undefined" || !WebAssembly.validate(ATOMICS)) return 1;
+  if (!sharesMemory() || !WebAssembly.validate(ATOMICS)) return 1;
   return wanted ?? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS);
 }
 

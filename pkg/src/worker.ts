@@ -5,6 +5,7 @@ import { errorData, KingletError } from "./errors.js";
 import { Grammar, type Guide } from "./grammar.js";
 import { readHeader } from "./header.js";
 import { Loader, type Load } from "./loader.js";
+import { Mail } from "./mail.js";
 import type { Answer, Call, Embedded, EngineRequest, FromWorker, ModelParts, PoolStart, Reply, ToWorker, Token } from "./protocol.js";
 import { preparePrefix } from "./prefix.js";
 import { tokenOf, type Step } from "./step.js";
@@ -13,12 +14,11 @@ import type { MadeFor, MemoryUse, Stats } from "./types.js";
 
 /** Tokens gather for so long before they are sent; the first goes at once. */
 const BATCH_MS = 8;
-/** How long messages may wait for the end of short steps. */
-const LISTEN_MS = 4;
 
 let loader: Loader;
 let engine: Loader["engine"];
 let grammar: Grammar;
+const mail = new Mail();
 let inbox: ToWorker[] = [];
 let busy = false;
 /** What conversations begin with, until it is read. */
@@ -33,6 +33,7 @@ let startingThreads: { resolve(): void; reject(error: Error): void } | undefined
 const send = (message: FromWorker | Answer) => (self as unknown as { postMessage(message: FromWorker | Answer): void }).postMessage(message);
 
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
+  mail.received();
   if (crashed) return;
   if (data.type === "trap") data.helper ? loader.wasm.trapHelper() : loader.wasm.trap();
   else if (data.type === "parts") reopening?.resolve(data);
@@ -86,6 +87,7 @@ async function work(): Promise<void> {
 }
 
 async function load(message: Load): Promise<void> {
+  mail.posted = message.posted;
   loader = new Loader(message, { send, reopen, startThreads });
   grammar = new Grammar(message.wasm.grammar);
   try {
@@ -136,8 +138,7 @@ async function embed(id: number, inputs: (string | number[])[]): Promise<void> {
       const input = inputs[embeddings.length]!;
       const embedding = await onAnyBackend(() => (typeof input === "string" ? engine.embed(input) : engine.embed_tokens(Uint32Array.from(input))));
       if (embedding) embeddings.push(embedding as Embedded);
-      await breathe();
-      inbox = inbox.filter((message) => message.type !== "call" || serve(message));
+      await listen();
     }
     send(running.aborted ? { type: "aborted", id } : { type: "embedded", id, embeddings });
   } catch (e) {
@@ -165,10 +166,9 @@ async function run(id: number, { form, ...request }: EngineRequest): Promise<voi
 async function generate(id: number, request: EngineRequest, guide: Guide | undefined): Promise<void> {
   engine.start(JSON.stringify(request), guide);
   send({ type: "started", id });
-  let heard = performance.now();
   let sent = 0;
   while (running) {
-    const step = await next();
+    const step = (await onAnyBackend(() => engine.step())) as Step | undefined;
     if (!step) continue;
     if (step.type === "done") {
       flush();
@@ -178,16 +178,16 @@ async function generate(id: number, request: EngineRequest, guide: Guide | undef
     if (step.type === "token") running.tokens.push(tokenOf(step, request, engine));
     const now = performance.now();
     if (now - sent >= BATCH_MS && flush()) sent = now;
-    if (now - heard >= LISTEN_MS) {
-      await breathe();
-      heard = performance.now();
-      inbox = inbox.filter((message) => message.type !== "call" || serve(message));
-      if (running.aborted) return send({ type: "aborted", id, stats: engine.abort() as Stats | undefined });
-    }
+    await listen();
+    if (running.aborted) return send({ type: "aborted", id, stats: engine.abort() as Stats | undefined });
   }
 }
 
-const next = () => onAnyBackend(() => engine.step()) as Promise<Step | undefined>;
+/** Between two steps: lets messages in, and answers small questions. */
+async function listen(): Promise<void> {
+  if (mail.due()) await breathe();
+  if (inbox.length > 0) inbox = inbox.filter((message) => message.type !== "call" || serve(message));
+}
 
 /** Nothing where the GPU failed: the CPU goes on from the same point. */
 async function onAnyBackend<T>(act: () => Promise<T>): Promise<T | undefined> {

@@ -92,7 +92,7 @@ describe("adapters", () => {
       await engine.unloadAdapter(some);
       const before = await ids(engine, [{ id }]);
       const crashed = failure(ids(engine, [{ id }]));
-      spied.worker.postMessage({ type: "trap" });
+      spied.trap();
       return { before, crash: (await crashed).code, after: await ids(engine, [{ id }]), base: await ids(engine), gone: await failure(ids(engine, [{ id: some }])), started: spied.started };
     });
     assert.equal(seen.crash, "ENGINE_CRASHED");

@@ -349,7 +349,7 @@ describe("without a network", () => {
     const ids = await it.page.evaluate(async () => {
       const spied = spy();
       const engine = await createEngine({ model: "/m.gguf", backend: "cpu", worker: spied.start });
-      spied.worker?.postMessage({ type: "trap" });
+      spied.trap();
       await failure(greedy(engine));
       return (await greedy(engine)).choices[0].token_ids;
     });

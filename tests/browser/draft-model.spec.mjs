@@ -76,7 +76,7 @@ for (const kind of ["URL", "Blob", "ArrayBuffer"]) {
       const engine = await createEngine({ model, draft: model, backend: "cpu", cache: "none", worker: spied.start, onEvent: ({ type }) => events.push(type) });
       const first = told(await ask(engine, "Who are you?", { drafts: "always" }));
       const crash = failure(ask(engine, "Tell me a story.", { max_tokens: 300, ignore_eos: true, drafts: "always" }));
-      spied.worker.postMessage({ type: "trap" });
+      spied.trap();
       const { code } = await crash;
       const second = told(await ask(engine, "Who are you?", { drafts: "always" }));
       const accepted = engine.stats()?.modelAcceptedTokens ?? 0;

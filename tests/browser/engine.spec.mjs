@@ -145,7 +145,7 @@ describe("crashes", () => {
         const crash = await failure((async () => {
           for await (const chunk of stream) {
             text += chunk.choices[0].text;
-            if (text.length > 20) spied.worker.postMessage({ type: "trap" });
+            if (text.length > 20) spied.trap();
           }
         })());
         const next = await greedy(engine, { max_tokens: 200 });
@@ -171,7 +171,7 @@ describe("crashes", () => {
       const pending = failure(engine.tokenize("x"));
       await pending;
       const crash = failure(greedy(engine, { max_tokens: 500, ignore_eos: true }));
-      spied.worker.postMessage({ type: "trap" });
+      spied.trap();
       return { crash: await crash, next: await failure(greedy(engine)) };
     });
     assert.equal(crash.code, "ENGINE_CRASHED");

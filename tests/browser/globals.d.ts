@@ -9,7 +9,7 @@ declare global {
   const createEngine: typeof Kinglet.createEngine;
   const url: string;
   function bytes(): Promise<ArrayBuffer>;
-  function spy(): { worker: Worker; started: number; start(): Worker };
+  function spy(): { worker: Worker; started: number; start(): Worker; trap(helper?: boolean): void };
   function patched(patch: string): () => Worker;
   function limited(accepts: string): () => Worker;
   function failure(promise: Promise<unknown>): Promise<{

@@ -96,7 +96,7 @@ describe("in an isolated page", () => {
         const crash = await failure((async () => {
           for await (const chunk of stream) {
             text += chunk.choices[0].text;
-            if (text.length > 20) spied.worker.postMessage({ type: "trap", helper });
+            if (text.length > 20) spied.trap(helper);
           }
         })());
         const next = await greedy(engine, { max_tokens: 200 });

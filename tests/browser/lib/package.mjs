@@ -175,13 +175,25 @@ async function inPage() {
     url,
     createEngine: kinglet.createEngine,
     bytes: async () => (await fetch(url)).arrayBuffer(),
-    /** A worker that the test can reach: `worker.postMessage({ type: "trap" })` makes its wasm trap. */
+    /** A worker that the test can reach: `trap()` makes its wasm trap. */
     spy() {
+      /** @type {Int32Array | undefined} */
+      let posted;
       const spied = { worker: /** @type {Worker | undefined} */ (undefined), started: 0 };
       return Object.assign(spied, {
         start() {
           spied.started++;
-          return (spied.worker = new Worker("/pkg/dist/worker.js", { type: "module" }));
+          const worker = new Worker("/pkg/dist/worker.js", { type: "module" });
+          worker.postMessage = (message, transfer) => {
+            if (message.type === "load") ({ posted } = message);
+            Worker.prototype.postMessage.call(worker, message, transfer);
+          };
+          return (spied.worker = worker);
+        },
+        /** Counted like the package's own messages. */
+        trap(helper = false) {
+          spied.worker?.postMessage({ type: "trap", helper });
+          if (posted) Atomics.add(posted, 0, 1);
         },
       });
     },
