@@ -12,8 +12,8 @@ import { tokenOf, type Step } from "./step.js";
 import { storeAll } from "./store-all.js";
 import type { MadeFor, MemoryUse, Stats } from "./types.js";
 
-/** Tokens gather for so long before they are sent; the first goes at once. */
-const BATCH_MS = 8;
+/** Tokens gather for so long before they are sent, a frame of most screens; the first goes at once. */
+const BATCH_MS = 16;
 
 let loader: Loader;
 let engine: Loader["engine"];
