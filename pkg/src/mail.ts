@@ -8,7 +8,7 @@ const UNCOUNTED_MS = 4;
 /** Where they are: for whatever else comes in, the ports of streams and stores and the browser's own tasks. */
 const COUNTED_MS = 50;
 
-/** A page that is not cross-origin isolated cannot, nor a browser without shared memory. */
+/** Whether this page or worker can share memory: only where it is cross-origin isolated, and not in every browser. */
 export function sharesMemory(): boolean {
   return globalThis.crossOriginIsolated && typeof SharedArrayBuffer !== "undefined";
 }

@@ -4,8 +4,49 @@ import { after, before, describe, test } from "node:test";
 import { launchFirefox } from "./lib/browser.mjs";
 import { openPackage } from "./lib/package.mjs";
 import { ISOLATED } from "./lib/server.mjs";
+import { launchWebKit } from "./lib/webkit.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof openPackage>>} Opened */
+/** @typedef {{ threads: number, timeless?: boolean }} Way timeless: its worker never finds that it has not looked for long */
+
+/** Runs in the page: calls in the middle of an answer, and an abort. */
+async function interrupt(/** @type {Way} */ { threads, timeless }) {
+  const pause = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const worker = timeless ? patched("performance.now = () => 0;") : undefined;
+  const engine = await createEngine({ model: url, backend: "cpu", threads, contextLength: 4096, worker });
+  const controller = new AbortController();
+  let ended = false;
+  const answer = failure(engine.completions.create({ prompt: "", max_tokens: 4000, temperature: 0, ignore_eos: true }, { signal: controller.signal })).finally(() => (ended = true));
+  const times = [];
+  for (let i = 0; i < 15; i++) {
+    await pause(5 + (i % 4));
+    const asked = performance.now();
+    await (i % 2 ? engine.memory() : engine.tokenize("Once upon a time"));
+    times.push(performance.now() - asked);
+  }
+  const early = !ended;
+  controller.abort();
+  const { code } = await answer;
+  // Until the worker has heard of it.
+  while (!engine.stats()) await pause(1);
+  const tokens = engine.stats()?.completionTokens ?? NaN;
+  const next = await greedy(engine, { max_tokens: 3 });
+  await engine.dispose();
+  return { early, code, tokens, next: next.choices[0].token_ids.length, median: times.sort((a, b) => a - b)[7], isolated: crossOriginIsolated };
+}
+
+/** @param {import("node:test").TestContext} t @param {Awaited<ReturnType<typeof interrupt>>} found */
+function heard(t, { early, code, tokens, next, median }) {
+  t.diagnostic(`a call takes ${median.toFixed(1)} ms; ${tokens} tokens at the abort`);
+  assert.ok(early, "the answer had ended before the calls were answered");
+  assert.equal(code, "ABORTED");
+  assert.ok(tokens < 4000, `${tokens} tokens in spite of the abort`);
+  assert.equal(next, 3);
+}
+
+/** Where messages are counted, that alone has to do. */
+const ways = (/** @type {boolean} */ isolated) => /** @type {Way[]} */ ([{ threads: 1 }, ...(isolated ? [{ threads: 1, timeless: true }, { threads: 2, timeless: true }] : [])]);
+const called = (/** @type {Way} */ { threads, timeless }) => `calls are answered between two tokens, and an abort ends the answer, with ${threads} thread(s)${timeless ? ", although no time passes" : ""}`;
 
 /** @type {[string, Record<string, string>, (() => Promise<unknown>)?][]} */
 const pages = [["in an isolated page", ISOLATED], ["in a page that is not isolated", {}], ["in an isolated page of Firefox", ISOLATED, launchFirefox]];
@@ -18,60 +59,15 @@ for (const [name, headers, start] of pages) {
     before(async () => void (it = await openPackage(start, headers)));
     after(() => it.close());
 
-    test("calls are answered between two tokens, an abort ends the answer", async (t) => {
-      const { median, early, tokens, next } = await it.page.evaluate(async () => {
-        const engine = await createEngine({ model: url, backend: "cpu", threads: 1, contextLength: 4096 });
-        const controller = new AbortController();
-        let ended = false;
-        const answer = failure(engine.completions.create({ prompt: "", max_tokens: 4000, temperature: 0, ignore_eos: true }, { signal: controller.signal })).then(() => (ended = true));
-        const times = [];
-        for (let i = 0; i < 15; i++) {
-          await new Promise((resolve) => setTimeout(resolve, 5 + (i % 4)));
-          const asked = performance.now();
-          await (i % 2 ? engine.memory() : engine.tokenize("Once upon a time"));
-          times.push(performance.now() - asked);
-        }
-        const early = !ended;
-        controller.abort();
-        await answer;
-        while (!engine.stats()) await new Promise((resolve) => setTimeout(resolve, 1));
-        const tokens = engine.stats()?.completionTokens;
-        const next = await greedy(engine, { max_tokens: 3 });
-        await engine.dispose();
-        return { median: times.sort((a, b) => a - b)[7], early, tokens, next: next.choices[0].token_ids.length };
-      });
-      t.diagnostic(`a call takes ${median.toFixed(1)} ms; ${tokens} tokens at the abort`);
-      assert.ok(early, "the answer had ended before the calls were answered");
-      assert.ok(tokens && tokens < 4000, `${tokens} tokens in spite of the abort`);
-      assert.equal(next, 3);
-    });
-
-    for (const threads of isolated ? [1, 2] : []) {
-      test(`the page's messages are heard although no time passes, with ${threads} thread(s)`, async () => {
-        const { early, told, tokens } = await it.page.evaluate(async (threads) => {
-          // Its worker never finds that it has not looked for long.
-          const engine = await createEngine({ model: url, backend: "cpu", threads, contextLength: 4096, worker: patched("performance.now = () => 0;") });
-          const pause = () => new Promise((resolve) => setTimeout(resolve, 30));
-          const controller = new AbortController();
-          let ended = false;
-          const answer = failure(engine.completions.create({ prompt: "", max_tokens: 4000, temperature: 0, ignore_eos: true }, { signal: controller.signal })).then(() => (ended = true));
-          await pause();
-          const told = await engine.detokenize(await engine.tokenize("a ball"));
-          const early = !ended;
-          await pause();
-          controller.abort();
-          await answer;
-          while (!engine.stats()) await new Promise((resolve) => setTimeout(resolve, 1));
-          await engine.dispose();
-          return { early, told, tokens: engine.stats()?.completionTokens };
-        }, threads);
-        assert.ok(early, "a call was answered after the end");
-        assert.equal(told.trim(), "a ball");
-        assert.ok(tokens && tokens < 4000, `${tokens} tokens in spite of the abort`);
+    for (const way of ways(isolated)) {
+      test(called(way), async (t) => {
+        const found = await it.page.evaluate(interrupt, way);
+        assert.equal(found.isolated, isolated);
+        heard(t, found);
       });
     }
 
-    test("its event loop is looked into every 50 ms where messages are counted, else every 4", { skip: start && "needs the worker's own globals" }, async (t) => {
+    test("the event loop is looked into every 50 ms where messages are counted, else every 4", { skip: start && "needs the worker's own globals" }, async (t) => {
       await it.page.evaluate(async () => {
         const worker = patched(`
           globalThis.looks = 0;
@@ -96,3 +92,20 @@ for (const [name, headers, start] of pages) {
     });
   });
 }
+
+test("in WebKit, whose isolated pages may lack SharedArrayBuffer: " + called({ threads: 1 }), async (t) => {
+  const it = await openPackage();
+  const webkit = await launchWebKit();
+  try {
+    await webkit.goto(it.site.base + "/");
+    await webkit.evaluate(`(${it.inPage})()`);
+    const shared = await webkit.evaluate("typeof SharedArrayBuffer");
+    const found = await webkit.evaluate(`(${interrupt})({ threads: 1, timeless: ${shared === "function"} })`);
+    t.diagnostic(`${webkit.version}, SharedArrayBuffer is ${shared}`);
+    assert.ok(found.isolated);
+    heard(t, found);
+  } finally {
+    await webkit.close();
+    await it.close();
+  }
+});
