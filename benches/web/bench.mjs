@@ -71,12 +71,13 @@ const options = {
   models: path.resolve(v['models-dir']), peers: v.peers && path.resolve(v.peers), chromium: v.chromium, verbose: v.verbose, prompts: JSON.parse(fs.readFileSync(path.join(HERE, 'prompts.json'), 'utf8')),
   reps: Number(v.reps), gen: Number(v.gen), prompt: Number(v.prompt), ctx: Number(v.ctx), timeout: Number(v.timeout),
 };
-/** The model in the form a contender reads; null where it has none. ONNX contenders run each shape once, at q8. */
-function modelFor(c, model) {
-  if (!c.contender?.startsWith('tjs')) return `${model}.gguf`;
+/** The model in the forms a contender reads. ONNX contenders run each shape once, at q8 and q4. */
+function formsFor(c, model) {
+  if (!c.contender?.startsWith('tjs')) return [`${model}.gguf`];
   const shape = shapeOf({ model });
-  const first = models.find((m) => m.startsWith(shape)) === model;
-  return first && fs.existsSync(path.join(options.peers, 'onnx', shape)) ? `${shape}#q8` : null;
+  if (models.find((m) => m.startsWith(shape)) !== model) return [];
+  const has = (file) => fs.existsSync(path.join(options.peers, 'onnx', shape, 'onnx', file));
+  return [has('model_quantized.onnx') && `${shape}#q8`, has('model_q4.onnx') && `${shape}#q4`].filter(Boolean);
 }
 
 const recorded = v.record && path.join(HERE, 'recorded', `${v.record}.jsonl`);
@@ -88,9 +89,9 @@ const write = (row) => fs.appendFileSync(out, JSON.stringify(row) + '\n');
 write({ machine: machineFacts(v.chromium), settings: { gen: options.gen, ctx: options.ctx, reps: options.reps, prompt: options.prompt } });
 for (let round = 0; round < Number(v.rounds); round++) {
   for (const model of models) {
-    for (const c of contenders) {
-      const named = modelFor(c, model), key = `${c.label}|${named}`;
-      if (!named || failures.get(key) >= 2) continue;
+    for (const [c, named] of contenders.flatMap((c) => formsFor(c, model).map((named) => [c, named]))) {
+      const key = `${c.label}|${named}`;
+      if (failures.get(key) >= 2) continue;
       const row = { round, ...(await measure({ ...c, model: named }, options)) };
       row.fileBytes = named.includes('#') ? undefined : fs.statSync(path.join(options.models, named), { throwIfNoEntry: false })?.size;
       if (row.error) failures.set(key, (failures.get(key) ?? 0) + 1);

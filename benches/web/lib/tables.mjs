@@ -11,7 +11,7 @@ const number = (x, digits = 1) => (Number.isFinite(x) ? x.toFixed(digits) : '–
 const markdown = (head, lines, words = 1) => [`| ${head.join(' | ')} |`, `|${head.map((_, i) => (i < words ? '---' : '--:')).join('|')}|`, ...lines.map((l) => `| ${l.join(' | ')} |`)].join('\n');
 
 export const shapeOf = (row) => /^(smollm2|qwen2\.5)-[\d.]+[mb]/.exec(row.model)?.[0];
-const typeOf = (row) => (row.model.includes('#') ? 'Q8_0' : row.model.slice(shapeOf(row).length + 1).replace('.gguf', ''));
+const typeOf = (row) => (row.model.includes('#') ? (row.model.endsWith('q4') ? 'Q4_0' : 'Q8_0') : row.model.slice(shapeOf(row).length + 1).replace('.gguf', ''));
 const isOurs = (row) => row.heapBytes !== undefined;
 const isRelaxed = (row) => !!row.code?.wasm.some((f) => /relaxed|threads/.test(f));
 const binaryOf = (row) => row.code?.wasm.map((f) => /wasm\/(\w+)\//.exec(f)?.[1].replace('simd', 'simd128')).join(' ');
@@ -83,15 +83,15 @@ export function comparison(rows) {
       const threads = of[0].threads ?? 1;
       const rivals = entries.filter(([, o]) => !isOurs(o[0]) && (o[0].threads ?? 1) === threads);
       const native = rivals.filter(([, o]) => NATIVE.test(o[0].label)), gguf = rivals.filter(([, o]) => !NATIVE.test(o[0].label) && !TJS.test(o[0].label));
-      // transformers.js q8 stands with Q8_0; in prefill and first token it counts against every type
-      const tjs = all.filter((x) => x.model === `${shape} Q8_0` && TJS.test(x.of[0].label) && (x.of[0].threads ?? 1) === threads).map((x) => [x.name, x.of]);
+      // transformers.js q8 stands with Q8_0 and q4 with Q4_0; in prefill and first token they count against every type
+      const tjs = all.filter((x) => x.model.startsWith(`${shape} `) && TJS.test(x.of[0].label) && (x.of[0].threads ?? 1) === threads).map((x) => [x.name, x.of]);
       const against = (candidates, field, title, gate, low) => {
         const rival = best(candidates, field, low);
         if (!rival) return;
         const value = ratio(of, rival[1], field);
         lines.push([`${model}, ${name}`, title, `${number(value, 2)} x ${rival[0]}`, gate === undefined ? '' : `${low ? '<=' : '>='} ${gate}`, verdict(value, gate, low)]);
       };
-      against(type === 'Q8_0' ? [...gguf, ...tjs] : gguf, 'decodeTps', 'decode', GATES.decodeTps[level][type]);
+      against([...gguf, ...tjs.filter(([, of]) => typeOf(of[0]) === type)], 'decodeTps', 'decode', GATES.decodeTps[level][type]);
       against(gguf, 'prefillTps', 'prefill', GATES.prefillTps[level]);
       against(tjs, 'prefillTps', 'prefill', level === 'relaxed' ? GATES.prefillTps.ofTransformersJs : undefined);
       against([...gguf, ...tjs], 'firstTokenMs', 'first token', GATES.firstTokenMs[model], true);
