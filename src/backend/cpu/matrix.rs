@@ -10,8 +10,12 @@ use crate::formats::Format;
 use crate::num::v128::{RELAXED, v128_store};
 use crate::{Error, Result};
 
-/// Unpacked weights that should stay in the first-level cache while all tokens pass over them.
-const STRIP_BYTES: usize = 16 << 10;
+/// Unpacked weights that stay in the second-level cache while all tokens pass over them. What fits into the first makes no
+/// faster products, and is read from memory in pieces too short for the processor to read ahead.
+const STRIP_BYTES: usize = 64 << 10;
+
+/// Packed weights that stay in the first-level cache while a few tokens pass over them.
+const FEW_BYTES: usize = 16 << 10;
 
 /// Batches of no more tokens are multiplied by weights as they stand, which are unpacked for each four tokens: reading them
 /// from memory goes on meanwhile, and the sums are bit by bit those of single tokens. Attention splits them over their positions,
@@ -178,7 +182,7 @@ impl Matrix {
         let few = x.tokens <= FEW;
         let strip_groups = match x.tokens {
             1 => of.len(),
-            _ if few => (STRIP_BYTES / self.group_bytes).max(1),
+            _ if few => (FEW_BYTES / self.group_bytes).max(1),
             _ => strip_bytes(K::expanded_bytes(self.cols)) / K::expanded_bytes(self.cols),
         };
         for start in of.clone().step_by(strip_groups.max(1)) {

@@ -9,8 +9,8 @@ pub trait Dot {
     /// Multiplications that a quad of columns takes; each reads four bytes of activations.
     const STEPS: usize;
 
-    /// Four rows' quads, as bytes below 128, for each of the STEPS.
-    fn weights(bytes: v128) -> [v128; 2];
+    /// Four rows' quads, as bytes below 128, for each of the STEPS; `even`: a mask of even bytes.
+    fn weights(bytes: v128, even: v128) -> [v128; 2];
     fn step(acc: v128, w: v128, x: v128) -> v128;
     /// Where the accumulators start: the splatted `minus_sum` of the panel times the zero point.
     fn start(minus_sum: v128, zero_shift: u32) -> v128;
@@ -25,7 +25,7 @@ impl Dot for Bytes {
     const INPUT: Input = Input::I8;
     const STEPS: usize = 1;
     #[inline(always)]
-    fn weights(bytes: v128) -> [v128; 2] {
+    fn weights(bytes: v128, _: v128) -> [v128; 2] {
         [bytes, bytes]
     }
     #[inline(always)]
@@ -49,8 +49,8 @@ impl Dot for Pairs {
     const INPUT: Input = Input::I16;
     const STEPS: usize = 2;
     #[inline(always)]
-    fn weights(bytes: v128) -> [v128; 2] {
-        [v128_and(bytes, u16x8_splat(0xff)), u16x8_shr(bytes, 8)]
+    fn weights(bytes: v128, even: v128) -> [v128; 2] {
+        [v128_and(bytes, even), u16x8_shr(bytes, 8)]
     }
     #[inline(always)]
     fn step(acc: v128, w: v128, x: v128) -> v128 {

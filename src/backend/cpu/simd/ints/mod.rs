@@ -33,6 +33,19 @@ use crate::num::v128::*;
 
 pub struct Ints<F, D>(PhantomData<(F, D)>);
 
+/// What is masked, of values that LLVM does not know: V8 makes a constant vector anew, in three instructions, wherever it is used.
+struct Masks {
+    /// The whole code of a row of the first four.
+    low: v128,
+    /// The bits of a code of rows 4-7 that stand above it, and the place of those that stand apart.
+    top: v128,
+    rest: v128,
+    /// Even bytes.
+    even: v128,
+    /// A half's bits moved into an f32.
+    half: v128,
+}
+
 impl<F: Quantized, D: Dot> Ints<F, D> {
     const SIGNED: bool = F::HIGH == 4;
     const HAS_MIN: bool = matches!(F::SCALES, Scales::HalfMin | Scales::SuperMin);
@@ -59,12 +72,25 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     /// Quads that one token's product takes in a row.
     const RUN: usize = if F::HIGH == 1 { 4 } else { 2 };
 
+    #[inline(always)]
+    fn masks() -> Masks {
+        let bits = |n: usize, place: usize| u8x16_splat((((1u32 << n) - 1) << place) as u8);
+        let low = black_box(bits(4 + F::HIGH, 0));
+        Masks {
+            low,
+            top: if F::HIGH == 0 { low } else { black_box(bits(Self::TOP, 0)) },
+            rest: black_box(bits(Self::REST, Self::TOP)),
+            even: black_box(u16x8_splat(0xff)),
+            half: black_box(i32x4_splat(0x8fff_e000_u32 as i32)),
+        }
+    }
+
     /// Scales of rows 0-3 and 4-7; halves without their 2^112.
     #[inline(always)]
-    unsafe fn scales(p: *const u8, head: [v128; 2], signed: bool) -> [v128; 2] {
+    unsafe fn scales(p: *const u8, head: [v128; 2], signed: bool, masks: &Masks) -> [v128; 2] {
         unsafe {
             if Self::HALVES {
-                let half = |p| v128_and(i32x4_shl(i32x4_load_extend_i16x4(p), 13), i32x4_splat(0x8fff_e000_u32 as i32));
+                let half = |p| v128_and(i32x4_shl(i32x4_load_extend_i16x4(p), 13), masks.half);
                 [half(p), half(p.add(8))]
             } else {
                 let [low, high] = if signed {
@@ -81,15 +107,14 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
 
     /// The weights of quad Q: for each step rows 0-3 and 4-7; `p` at the codes, `rest` at the rests.
     #[inline(always)]
-    unsafe fn quad<const Q: usize>(p: *const u8, rest: *const u8) -> [[v128; 2]; 2] {
+    unsafe fn quad<const Q: usize>(p: *const u8, rest: *const u8, masks: &Masks) -> [[v128; 2]; 2] {
         unsafe {
             if Self::SIGNED {
                 let w = |i: usize| i16x8_load_extend_i8x8(p.add(32 * Q + 8 * i));
                 return [[w(0), w(2)], [w(1), w(3)]];
             }
             let v = v128_load(p.add(16 * Q));
-            let bits = |n: usize| u8x16_splat((1 << n) - 1);
-            let mut w = [v128_and(v, bits(4 + F::HIGH)), v128_and(u16x8_shr(v, 4 + F::HIGH as u32), bits(Self::TOP))];
+            let mut w = [v128_and(v, masks.low), v128_and(u16x8_shr(v, 4 + F::HIGH as u32), masks.top)];
             if F::HIGH > 0 {
                 let rest = v128_load(rest.add(16 * (Q / Self::REST_QUADS)));
                 let from = Self::REST * (Q % Self::REST_QUADS);
@@ -97,41 +122,39 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
                     true => i16x8_shl(rest, (Self::TOP - from) as u32),
                     false => u16x8_shr(rest, (from - Self::TOP) as u32),
                 };
-                let place = u8x16_splat(((1 << Self::REST) - 1) << Self::TOP);
-                w[1] = v128_or(w[1], v128_and(rest, place));
+                w[1] = v128_or(w[1], v128_and(rest, masks.rest));
             }
-            let [low, high] = [D::weights(w[0]), D::weights(w[1])];
+            let [low, high] = w.map(|w| D::weights(w, masks.even));
             [[low[0], high[0]], [low[1], high[1]]]
         }
     }
 
     /// As `quad`, of one that only the loop knows.
     #[inline(always)]
-    unsafe fn quad_at(p: *const u8, q: usize) -> [[v128; 2]; 2] {
+    unsafe fn quad_at(p: *const u8, q: usize, masks: &Masks) -> [[v128; 2]; 2] {
         unsafe {
             if Self::SIGNED {
-                return Self::quad::<0>(p.add(32 * q), p);
+                return Self::quad::<0>(p.add(32 * q), p, masks);
             }
             let v = v128_load(p.add(16 * q));
-            let bits = |n: usize| u8x16_splat((1 << n) - 1);
-            let mut w = [v128_and(v, bits(4 + F::HIGH)), v128_and(u16x8_shr(v, 4 + F::HIGH as u32), bits(Self::TOP))];
+            let mut w = [v128_and(v, masks.low), v128_and(u16x8_shr(v, 4 + F::HIGH as u32), masks.top)];
             if F::HIGH > 0 {
                 let rest = v128_load(p.add(128 + 16 * (q / Self::REST_QUADS)));
                 let rest = u16x8_shr(rest, (Self::REST * (q % Self::REST_QUADS)) as u32);
-                w[1] = v128_or(w[1], i16x8_shl(v128_and(rest, bits(Self::REST)), Self::TOP as u32));
+                w[1] = v128_or(w[1], v128_and(i16x8_shl(rest, Self::TOP as u32), masks.rest));
             }
-            let [low, high] = [D::weights(w[0]), D::weights(w[1])];
+            let [low, high] = w.map(|w| D::weights(w, masks.even));
             [[low[0], high[0]], [low[1], high[1]]]
         }
     }
 
     /// Minima of rows 0-3 and 4-7, as they are added to the products; of halves without their 2^112.
     #[inline(always)]
-    unsafe fn minima(p: *const u8, head: [v128; 2], min_head: [v128; 2]) -> [v128; 2] {
+    unsafe fn minima(p: *const u8, head: [v128; 2], min_head: [v128; 2], masks: &Masks) -> [v128; 2] {
         unsafe {
-            let mins = Self::scales(p.add(Self::SCALE_BYTES / 2), min_head, false);
+            let mins = Self::scales(p.add(Self::SCALE_BYTES / 2), min_head, false, masks);
             // The codes count from the zero point; what that stands for goes into the minimum.
-            let scales = if F::ZERO_SHIFT > 0 { Self::scales(p, head, false) } else { [f32x4_splat(0.0); 2] };
+            let scales = if F::ZERO_SHIFT > 0 { Self::scales(p, head, false, masks) } else { [f32x4_splat(0.0); 2] };
             let zero = f32x4_splat((1 << F::ZERO_SHIFT) as f32);
             std::array::from_fn(|h| {
                 if Self::HALVES {
@@ -159,9 +182,9 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     }
 
     #[inline(always)]
-    unsafe fn step<const Q: usize>(acc: &mut [v128; 2], w: *const u8, rest: *const u8, x: *const u8) {
+    unsafe fn step<const Q: usize>(acc: &mut [v128; 2], w: *const u8, rest: *const u8, x: *const u8, masks: &Masks) {
         unsafe {
-            let w = Self::quad::<Q>(w, rest);
+            let w = Self::quad::<Q>(w, rest, masks);
             for s in 0..D::STEPS {
                 let x = v128_load32_splat(x.add((Q * D::STEPS + s) * 4));
                 acc[0] = D::step(acc[0], w[s][0], x);
@@ -171,9 +194,9 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     }
 
     #[inline(always)]
-    unsafe fn expand_quad<const Q: usize>(w: *const u8, out: *mut u8) {
+    unsafe fn expand_quad<const Q: usize>(w: *const u8, out: *mut u8, masks: &Masks) {
         unsafe {
-            let w = Self::quad::<Q>(w, w.add(Self::CODE_BYTES));
+            let w = Self::quad::<Q>(w, w.add(Self::CODE_BYTES), masks);
             for s in 0..D::STEPS {
                 let out = out.add((Q * D::STEPS + s) * 32);
                 v128_store(out, w[s][0]);
@@ -226,6 +249,7 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
     unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2] {
         unsafe {
             let mut total = [f32x4_splat(0.0); 2];
+            let masks = Self::masks();
             let (mut w, mut data) = (group, x.data);
             let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
             // LLVM must not know how many: it sinks what an accumulator is made of to where that is used. Of all eight quads,
@@ -237,7 +261,7 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                 for _ in 0..Self::SUBS {
                     let codes = w.add(Self::SCALE_BYTES);
                     if Self::HAS_MIN {
-                        let minima = Self::minima(w, head, min_head);
+                        let minima = Self::minima(w, head, min_head, &masks);
                         let sum = v128_load32_splat(sum.cast());
                         for h in 0..2 {
                             total[h] = f32x4_madd(minima[h], sum, total[h]);
@@ -248,17 +272,17 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                     for part in 0..Self::PARTS {
                         let mut acc = [Self::start(minus_sum.add(part)); 2];
                         for _ in 0..runs {
-                            Self::step::<0>(&mut acc, codes, rest, data);
-                            Self::step::<1>(&mut acc, codes, rest, data);
+                            Self::step::<0>(&mut acc, codes, rest, data, &masks);
+                            Self::step::<1>(&mut acc, codes, rest, data, &masks);
                             if Self::RUN == 4 {
-                                Self::step::<2>(&mut acc, codes, rest, data);
-                                Self::step::<3>(&mut acc, codes, rest, data);
+                                Self::step::<2>(&mut acc, codes, rest, data, &masks);
+                                Self::step::<3>(&mut acc, codes, rest, data, &masks);
                             }
                             codes = codes.add(Self::CODE_BYTES / 8 * Self::RUN);
                             rest = rest.add(Self::REST_BYTES / 8 * Self::RUN);
                             data = data.add(4 * D::STEPS * Self::RUN);
                         }
-                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2);
+                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2, &masks);
                         for h in 0..2 {
                             let dot = f32x4_convert_i32x4(D::sum(acc[h]));
                             total[h] = f32x4_madd(dot, f32x4_mul(s[h], x), total[h]);
@@ -277,6 +301,7 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
     #[inline(always)]
     unsafe fn few_tokens<const T: usize>(group: *const u8, x: Group, cols: usize, total: *mut u8) {
         unsafe {
+            let masks = Self::masks();
             let (mut w, mut data) = (group, x.data);
             let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
             // As in `tile`.
@@ -293,7 +318,7 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                 for _ in 0..Self::SUBS {
                     let codes = w.add(Self::SCALE_BYTES);
                     if Self::HAS_MIN {
-                        let minima = Self::minima(w, head, min_head);
+                        let minima = Self::minima(w, head, min_head, &masks);
                         for t in 0..T {
                             let sum = v128_load32_splat(sum.add(t).cast());
                             (0..2).for_each(|h| add(t, h, minima[h], sum));
@@ -302,7 +327,7 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                     for part in 0..Self::PARTS {
                         let mut acc: [[v128; 2]; T] = std::array::from_fn(|t| [Self::start(minus_sum.add(t)); 2]);
                         for q in part * quads..(part + 1) * quads {
-                            let weights = Self::quad_at(codes, q);
+                            let weights = Self::quad_at(codes, q, &masks);
                             for weights in &weights[..D::STEPS] {
                                 for (t, acc) in acc.iter_mut().enumerate() {
                                     let x = v128_load32_splat(data.add(4 * t));
@@ -312,7 +337,7 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                                 data = data.add(4 * T);
                             }
                         }
-                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2);
+                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2, &masks);
                         for t in 0..T {
                             let x = v128_load32_splat(scale.add(t).cast());
                             for h in 0..2 {
@@ -336,31 +361,32 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
     #[inline(always)]
     unsafe fn expand(group: *const u8, cols: usize, out: *mut u8) {
         unsafe {
+            let masks = Self::masks();
             let (mut w, mut out) = (group, out);
             for _ in 0..cols / (32 * Self::SUBS) {
                 let [head, min_head] = Self::heads(&mut w);
                 for _ in 0..Self::SUBS {
                     for part in 0..Self::PARTS {
-                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2);
+                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2, &masks);
                         v128_store(out.add(32 * part), s[0]);
                         v128_store(out.add(32 * part + 16), s[1]);
                     }
                     out = out.add(Self::EXPANDED_SCALES);
                     if Self::HAS_MIN {
-                        let minima = Self::minima(w, head, min_head);
+                        let minima = Self::minima(w, head, min_head, &masks);
                         v128_store(out, minima[0]);
                         v128_store(out.add(16), minima[1]);
                         out = out.add(Self::EXPANDED_MINIMA);
                     }
                     let codes = w.add(Self::SCALE_BYTES);
-                    Self::expand_quad::<0>(codes, out);
-                    Self::expand_quad::<1>(codes, out);
-                    Self::expand_quad::<2>(codes, out);
-                    Self::expand_quad::<3>(codes, out);
-                    Self::expand_quad::<4>(codes, out);
-                    Self::expand_quad::<5>(codes, out);
-                    Self::expand_quad::<6>(codes, out);
-                    Self::expand_quad::<7>(codes, out);
+                    Self::expand_quad::<0>(codes, out, &masks);
+                    Self::expand_quad::<1>(codes, out, &masks);
+                    Self::expand_quad::<2>(codes, out, &masks);
+                    Self::expand_quad::<3>(codes, out, &masks);
+                    Self::expand_quad::<4>(codes, out, &masks);
+                    Self::expand_quad::<5>(codes, out, &masks);
+                    Self::expand_quad::<6>(codes, out, &masks);
+                    Self::expand_quad::<7>(codes, out, &masks);
                     out = out.add(256 * D::STEPS);
                     w = w.add(Self::BLOCK_BYTES);
                 }
