@@ -69,9 +69,6 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     /// Quads whose rests share a vector.
     const REST_QUADS: usize = if Self::SIGNED || F::HIGH == 0 { 1 } else { 8 / Self::REST };
 
-    /// Quads that one token's product takes in a row.
-    const RUN: usize = if F::HIGH == 1 { 4 } else { 2 };
-
     #[inline(always)]
     fn masks() -> Masks {
         let bits = |n: usize, place: usize| u8x16_splat((((1u32 << n) - 1) << place) as u8);
@@ -252,10 +249,12 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
             let masks = Self::masks();
             let (mut w, mut data) = (group, x.data);
             let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
-            // LLVM must not know how many: it sinks what an accumulator is made of to where that is used. Of all eight quads,
-            // one accumulator after the other, this takes more registers than there are, and how slow the spills are
-            // depends on how the engine's stack happens to be aligned.
-            let runs = black_box(8 / Self::RUN / Self::PARTS);
+            // What LLVM must not know. It sinks what an accumulator is made of to where that is used: of all eight quads, one
+            // accumulator after the other, this takes more registers than there are, and how slow the spills are depends
+            // on how the engine's stack happens to be aligned. It does not do so across the rounds of a loop, nor where the
+            // accumulators might be returned. The latter needs no counter and fewer pointers; signed bytes, of which the engine can
+            // read no vector at an offset, have no use for that.
+            let (runs, never) = (black_box(4), black_box(0_usize));
             for _ in 0..cols / (32 * Self::SUBS) {
                 let [head, min_head] = Self::heads(&mut w);
                 for _ in 0..Self::SUBS {
@@ -268,27 +267,49 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                         }
                     }
                     let x = v128_load32_splat(scale.cast());
-                    let (mut codes, mut rest) = (codes, codes.add(Self::CODE_BYTES));
+                    let rest = codes.add(Self::CODE_BYTES);
                     for part in 0..Self::PARTS {
                         let mut acc = [Self::start(minus_sum.add(part)); 2];
-                        for _ in 0..runs {
+                        if Self::SIGNED {
+                            let (mut codes, mut data) = (codes, data);
+                            for _ in 0..runs {
+                                Self::step::<0>(&mut acc, codes, rest, data, &masks);
+                                Self::step::<1>(&mut acc, codes, rest, data, &masks);
+                                codes = codes.add(64);
+                                data = data.add(8 * D::STEPS);
+                            }
+                        } else if part == 0 {
                             Self::step::<0>(&mut acc, codes, rest, data, &masks);
                             Self::step::<1>(&mut acc, codes, rest, data, &masks);
-                            if Self::RUN == 4 {
-                                Self::step::<2>(&mut acc, codes, rest, data, &masks);
-                                Self::step::<3>(&mut acc, codes, rest, data, &masks);
+                            if data as usize == never {
+                                return acc;
                             }
-                            codes = codes.add(Self::CODE_BYTES / 8 * Self::RUN);
-                            rest = rest.add(Self::REST_BYTES / 8 * Self::RUN);
-                            data = data.add(4 * D::STEPS * Self::RUN);
+                            Self::step::<2>(&mut acc, codes, rest, data, &masks);
+                            Self::step::<3>(&mut acc, codes, rest, data, &masks);
+                        }
+                        if !Self::SIGNED && Self::PARTS == 1 && data as usize == never.wrapping_add(1) {
+                            return acc;
+                        }
+                        if !Self::SIGNED && part + 1 == Self::PARTS {
+                            Self::step::<4>(&mut acc, codes, rest, data, &masks);
+                            Self::step::<5>(&mut acc, codes, rest, data, &masks);
+                            if data as usize == never.wrapping_add(2) {
+                                return acc;
+                            }
+                            Self::step::<6>(&mut acc, codes, rest, data, &masks);
+                            Self::step::<7>(&mut acc, codes, rest, data, &masks);
                         }
                         let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2, &masks);
                         for h in 0..2 {
                             let dot = f32x4_convert_i32x4(D::sum(acc[h]));
                             total[h] = f32x4_madd(dot, f32x4_mul(s[h], x), total[h]);
                         }
+                        if Self::PARTS == 2 && data as usize == never.wrapping_add(3 + part) {
+                            return total;
+                        }
                     }
                     w = w.add(Self::BLOCK_BYTES);
+                    data = data.add(32 * D::STEPS);
                     scale = scale.add(1);
                     sum = sum.add(1);
                     minus_sum = minus_sum.add(Self::PARTS);
