@@ -33,7 +33,7 @@ use crate::num::v128::*;
 
 pub struct Ints<F, D>(PhantomData<(F, D)>);
 
-/// What is masked, of values that LLVM does not know: V8 makes a constant vector anew, in three instructions, wherever it is used.
+/// What is masked. V8 makes a constant vector anew, in three instructions, wherever it is used, unless LLVM does not know its value.
 struct Masks {
     /// The whole code of a row of the first four.
     low: v128,
@@ -66,19 +66,24 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     /// Bits of a code of rows 4-7 that stand with one of rows 0-3, and those that do not.
     const TOP: usize = 4 - F::HIGH;
     const REST: usize = 2 * F::HIGH;
+    /// One token's products are a loop over pairs of quads. Else they are a straight line, with no counter and fewer pointers, but more
+    /// addresses: V8 extends no bytes, and splats no four, at an offset.
+    const LOOP: bool = Self::SIGNED || (D::STEPS == 2 && F::HIGH == 0);
     /// Quads whose rests share a vector.
     const REST_QUADS: usize = if Self::SIGNED || F::HIGH == 0 { 1 } else { 8 / Self::REST };
 
     #[inline(always)]
     fn masks() -> Masks {
         let bits = |n: usize, place: usize| u8x16_splat((((1u32 << n) - 1) << place) as u8);
-        let low = black_box(bits(4 + F::HIGH, 0));
+        // Of a loop's constants LLVM makes fewer and shorter operations.
+        let hidden = |mask: v128| if Self::LOOP { mask } else { black_box(mask) };
+        let low = hidden(bits(4 + F::HIGH, 0));
         Masks {
             low,
-            top: if F::HIGH == 0 { low } else { black_box(bits(Self::TOP, 0)) },
-            rest: black_box(bits(Self::REST, Self::TOP)),
-            even: black_box(u16x8_splat(0xff)),
-            half: black_box(i32x4_splat(0x8fff_e000_u32 as i32)),
+            top: if F::HIGH == 0 { low } else { hidden(bits(Self::TOP, 0)) },
+            rest: if F::HIGH == 0 { low } else { hidden(bits(Self::REST, Self::TOP)) },
+            even: if D::STEPS == 1 { low } else { hidden(u16x8_splat(0xff)) },
+            half: if Self::HALVES { hidden(i32x4_splat(0x8fff_e000_u32 as i32)) } else { low },
         }
     }
 
@@ -252,8 +257,7 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
             // What LLVM must not know. It sinks what an accumulator is made of to where that is used: of all eight quads, one
             // accumulator after the other, this takes more registers than there are, and how slow the spills are depends
             // on how the engine's stack happens to be aligned. It does not do so across the rounds of a loop, nor where the
-            // accumulators might be returned. The latter needs no counter and fewer pointers; signed bytes, of which the engine can
-            // read no vector at an offset, have no use for that.
+            // accumulators might be returned.
             let (runs, never) = (black_box(4), black_box(0_usize));
             for _ in 0..cols / (32 * Self::SUBS) {
                 let [head, min_head] = Self::heads(&mut w);
@@ -270,12 +274,12 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                     let rest = codes.add(Self::CODE_BYTES);
                     for part in 0..Self::PARTS {
                         let mut acc = [Self::start(minus_sum.add(part)); 2];
-                        if Self::SIGNED {
-                            let (mut codes, mut data) = (codes, data);
+                        if Self::LOOP {
+                            let mut codes = codes;
                             for _ in 0..runs {
                                 Self::step::<0>(&mut acc, codes, rest, data, &masks);
                                 Self::step::<1>(&mut acc, codes, rest, data, &masks);
-                                codes = codes.add(64);
+                                codes = codes.add(Self::CODE_BYTES / 4);
                                 data = data.add(8 * D::STEPS);
                             }
                         } else if part == 0 {
@@ -287,10 +291,10 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                             Self::step::<2>(&mut acc, codes, rest, data, &masks);
                             Self::step::<3>(&mut acc, codes, rest, data, &masks);
                         }
-                        if !Self::SIGNED && Self::PARTS == 1 && data as usize == never.wrapping_add(1) {
+                        if !Self::LOOP && Self::PARTS == 1 && data as usize == never.wrapping_add(1) {
                             return acc;
                         }
-                        if !Self::SIGNED && part + 1 == Self::PARTS {
+                        if !Self::LOOP && part + 1 == Self::PARTS {
                             Self::step::<4>(&mut acc, codes, rest, data, &masks);
                             Self::step::<5>(&mut acc, codes, rest, data, &masks);
                             if data as usize == never.wrapping_add(2) {
@@ -309,7 +313,9 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                         }
                     }
                     w = w.add(Self::BLOCK_BYTES);
-                    data = data.add(32 * D::STEPS);
+                    if !Self::LOOP {
+                        data = data.add(32 * D::STEPS);
+                    }
                     scale = scale.add(1);
                     sum = sum.add(1);
                     minus_sum = minus_sum.add(Self::PARTS);
