@@ -68,15 +68,15 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     const REST: usize = 2 * F::HIGH;
     /// One token's products are a loop over pairs of quads. Else they are a straight line, with no counter and fewer pointers, but more
     /// addresses: V8 extends no bytes, and splats no four, at an offset.
-    const LOOP: bool = Self::SIGNED || (D::STEPS == 2 && F::HIGH == 0);
+    const LOOP: bool = Self::SIGNED || (D::STEPS == 2 && F::HIGH == 0 && Self::HALVES);
     /// Quads whose rests share a vector.
     const REST_QUADS: usize = if Self::SIGNED || F::HIGH == 0 { 1 } else { 8 / Self::REST };
 
     #[inline(always)]
     fn masks() -> Masks {
         let bits = |n: usize, place: usize| u8x16_splat((((1u32 << n) - 1) << place) as u8);
-        // Of a loop's constants LLVM makes fewer and shorter operations.
-        let hidden = |mask: v128| if Self::LOOP { mask } else { black_box(mask) };
+        // Of the constants of plain 4-bit products LLVM makes fewer and shorter operations.
+        let hidden = |mask: v128| if Self::LOOP || (D::STEPS == 2 && F::HIGH == 0) { mask } else { black_box(mask) };
         let low = hidden(bits(4 + F::HIGH, 0));
         Masks {
             low,
