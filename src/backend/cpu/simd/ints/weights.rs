@@ -1,12 +1,10 @@
 //! Codes, scales and minima of a packed block, unpacked into vectors.
 
-use std::hint::black_box;
-
 use super::{Dot, Ints};
 use crate::backend::cpu::simd::formats::Quantized;
 use crate::num::v128::*;
 
-/// What is masked. V8 makes a constant vector anew, in three instructions, wherever it is used, unless LLVM does not know its value.
+/// What is masked; see [`kept`].
 pub(super) struct Masks {
     /// The whole code of a row of the first four.
     low: v128,
@@ -24,7 +22,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     pub(super) fn masks() -> Masks {
         let bits = |n: usize, place: usize| u8x16_splat((((1u32 << n) - 1) << place) as u8);
         // Of the constants of plain 4-bit products LLVM makes fewer and shorter operations.
-        let hidden = |mask: v128| if Self::LOOP || (D::STEPS == 2 && F::HIGH == 0) { mask } else { black_box(mask) };
+        let hidden = |mask: v128| if Self::LOOP || (D::STEPS == 2 && F::HIGH == 0) { mask } else { kept(mask) };
         let low = hidden(bits(4 + F::HIGH, 0));
         Masks {
             low,
