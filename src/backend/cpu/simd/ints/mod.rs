@@ -175,26 +175,28 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                                 codes = codes.add(Self::CODE_BYTES / 4);
                                 data = data.add(8 * D::STEPS);
                             }
-                        } else if part == 0 {
-                            Self::step::<0>(&mut acc, codes, rest, data, &masks);
-                            Self::step::<1>(&mut acc, codes, rest, data, &masks);
-                            if data as usize == never {
+                        } else {
+                            if part == 0 {
+                                Self::step::<0>(&mut acc, codes, rest, data, &masks);
+                                Self::step::<1>(&mut acc, codes, rest, data, &masks);
+                                if data as usize == never {
+                                    return acc;
+                                }
+                                Self::step::<2>(&mut acc, codes, rest, data, &masks);
+                                Self::step::<3>(&mut acc, codes, rest, data, &masks);
+                            }
+                            if Self::PARTS == 1 && data as usize == never.wrapping_add(1) {
                                 return acc;
                             }
-                            Self::step::<2>(&mut acc, codes, rest, data, &masks);
-                            Self::step::<3>(&mut acc, codes, rest, data, &masks);
-                        }
-                        if !Self::LOOP && Self::PARTS == 1 && data as usize == never.wrapping_add(1) {
-                            return acc;
-                        }
-                        if !Self::LOOP && part + 1 == Self::PARTS {
-                            Self::step::<4>(&mut acc, codes, rest, data, &masks);
-                            Self::step::<5>(&mut acc, codes, rest, data, &masks);
-                            if data as usize == never.wrapping_add(2) {
-                                return acc;
+                            if part + 1 == Self::PARTS {
+                                Self::step::<4>(&mut acc, codes, rest, data, &masks);
+                                Self::step::<5>(&mut acc, codes, rest, data, &masks);
+                                if data as usize == never.wrapping_add(2) {
+                                    return acc;
+                                }
+                                Self::step::<6>(&mut acc, codes, rest, data, &masks);
+                                Self::step::<7>(&mut acc, codes, rest, data, &masks);
                             }
-                            Self::step::<6>(&mut acc, codes, rest, data, &masks);
-                            Self::step::<7>(&mut acc, codes, rest, data, &masks);
                         }
                         let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2, &masks);
                         for h in 0..2 {
