@@ -1,8 +1,7 @@
-// One token's attention: one workgroup serves all query heads of a key/value head over one split of the context.
-// Before it: QK norms and RoPE; the split that holds the newest position puts its key and value into the cache.
+// One token's attention: one workgroup serves all query heads of a key/value head over one split of the context, in tiles of
+// TILE_KEYS positions. Before it: QK norms and RoPE; the split that holds the newest position puts its key and value into
+// the cache. Queries go by four, in the components of vectors; what is missing to the last four is zero.
 #import shared/state
-#import shared/reduce
-#import shared/rope
 #import shared/partials
 // [Q | K | V]
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;
@@ -14,73 +13,66 @@
 @group(0) @binding(5) var<storage, read_write> values: array<u32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
 
-const TILE_KEYS: u32 = 32u;
+const FOURS: u32 = (GROUP + 3u) / 4u;
 const WORDS: u32 = HEAD_ROOM / 2u;
+// Threads that share the softmax of four queries.
+const LANES: u32 = 32u;
+// Threads that have the same two elements of the values for the same queries: each takes every PARTS-th position.
+const SUMS: u32 = FOURS * WORDS;
+const PARTS: u32 = select(select(select(1u, 2u, 2u * SUMS <= WG), 4u, 4u * SUMS <= WG), 8u, 8u * SUMS <= WG);
 
-// Queries of the group, then the new key and value; the room beyond HEAD_DIM is zero.
-var<workgroup> heads: array<f32, (GROUP + 2u) * HEAD_ROOM>;
-var<workgroup> scores: array<f32, GROUP * TILE_KEYS>;
-var<workgroup> sums: array<vec2f, GROUP * WORDS>;
-// Of each query: highest score, sum of exponentials, what the sums so far shrink by.
-var<workgroup> stats: array<vec3f, GROUP>;
+// Of four queries and a key; then the weight of its value.
+var<workgroup> scores: array<vec4f, FOURS * TILE_KEYS>;
+// What the sums so far shrink by.
+var<workgroup> shrinks: array<vec4f, FOURS>;
+var<workgroup> exchange: array<vec4f, WG>;
 
-fn load(kv_head: u32, position: u32, t: u32) {
-    for (var i = t; i < (GROUP + 2u) * HEAD_ROOM; i += WG) {
-        let head = i / HEAD_ROOM;
-        let d = i % HEAD_ROOM;
-        var x = 0.0;
-        if (d < HEAD_DIM) {
-            let key_or_value = HEADS + kv_head + (head - GROUP) * KV_HEADS;
-            let at = select(key_or_value, kv_head * GROUP + head, head < GROUP);
-            x = qkv[at * HEAD_DIM + d];
-        }
-        heads[i] = x;
-    }
-    workgroupBarrier();
-#ifdef QK_NORM
-    for (var head = 0u; head <= GROUP; head += 1u) {
-        var sum = 0.0;
-        for (var d = t; d < HEAD_DIM; d += WG) {
-            let x = heads[head * HEAD_ROOM + d];
-            sum += x * x;
-        }
-        let scale = inverseSqrt(workgroup_sum(sum, t) / f32(HEAD_DIM) + NORM_EPS);
-        let norm = select(QUERY_NORM, KEY_NORM, head == GROUP);
-        for (var d = t; d < HEAD_DIM; d += WG) {
-            heads[head * HEAD_ROOM + d] *= scale * vectors[norm + d / 4u][d % 4u];
-        }
+// The highest of LANES neighbours' values, or their sum.
+fn over_lanes(value: vec4f, highest: bool, t: u32) -> vec4f {
+    exchange[t] = value;
+    for (var step = LANES / 2u; step > 0u; step /= 2u) {
         workgroupBarrier();
-    }
-#endif
-#ifdef ROPE
-    for (var i = t; i < (GROUP + 1u) * ROPE_DIM / 2u; i += WG) {
-        let pair = (i / (ROPE_DIM / 2u)) * HEAD_ROOM + rope_pair(i % (ROPE_DIM / 2u));
-        let turned = rope_turn(
-            vec2f(heads[pair.x], heads[pair.y]),
-            turns[position * ROPE_DIM / 2u + i % (ROPE_DIM / 2u)],
-        );
-        heads[pair.x] = turned.x;
-        heads[pair.y] = turned.y;
+        if (t % LANES < step) {
+            let other = exchange[t + step];
+            exchange[t] = select(exchange[t] + other, max(exchange[t], other), highest);
+        }
     }
     workgroupBarrier();
-#endif
+    let all = exchange[t / LANES * LANES];
+    workgroupBarrier();
+    return all;
 }
 
-fn element(i: u32) -> f32 {
-    return heads[i];
+// The sum of what the PARTS threads have, in the first of them.
+fn over_parts(value: vec4f, t: u32) -> vec4f {
+    var sum = value;
+    exchange[t] = value;
+    workgroupBarrier();
+    if (t < SUMS) {
+        for (var part = 1u; part < PARTS; part += 1u) {
+            sum += exchange[t + part * SUMS];
+        }
+    }
+    workgroupBarrier();
+    return sum;
 }
 
+#import shared/heads
 #import shared/kv_write
 
-fn score(query: u32, row: u32) -> f32 {
-    var sum = 0.0;
+fn score(four: u32, row: u32) -> vec4f {
+    var sum = vec4f();
     for (var i = 0u; i < HEAD_ROOM / 8u; i += 1u) {
         let k = key8(row, i);
-        let q = query * HEAD_ROOM + 8u * i;
-        sum += dot(k.a, vec4f(heads[q], heads[q + 1u], heads[q + 2u], heads[q + 3u]));
-        sum += dot(k.b, vec4f(heads[q + 4u], heads[q + 5u], heads[q + 6u], heads[q + 7u]));
+        let q = 4u * four * QUADS + 2u * i;
+        sum += vec4f(
+            dot(k.a, heads[q]) + dot(k.b, heads[q + 1u]),
+            dot(k.a, heads[q + QUADS]) + dot(k.b, heads[q + QUADS + 1u]),
+            dot(k.a, heads[q + 2u * QUADS]) + dot(k.b, heads[q + 2u * QUADS + 1u]),
+            dot(k.a, heads[q + 3u * QUADS]) + dot(k.b, heads[q + 3u * QUADS + 1u]),
+        );
     }
-    return sum * ATTENTION_SCALE * key_scale(row);
+    return sum * key_scale(row);
 }
 
 // Elements 2i and 2i+1 of a value.
@@ -100,83 +92,94 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
     let position = state.position;
     let positions = position + 1u;
     let splits = split_count(positions);
-    // Whole tiles; an empty split has sums of zero and counts for nothing.
-    let length = ((positions + splits - 1u) / splits + TILE_KEYS - 1u) / TILE_KEYS * TILE_KEYS;
+    // An empty split has sums of zero and counts for nothing.
+    let length = (positions + splits - 1u) / splits;
     let begin = min(split * length, positions);
     let end = min(begin + length, positions);
 
     load(kv_head, position, t);
     if (end == positions && begin < end) {
-        keep_key(position * KV_HEADS + kv_head, GROUP * HEAD_ROOM, t);
-        keep_value(position * KV_HEADS + kv_head, (GROUP + 1u) * HEAD_ROOM, t);
-    }
-    for (var i = t; i < GROUP * WORDS; i += WG) {
-        sums[i] = vec2f();
-    }
-    for (var i = t; i < GROUP; i += WG) {
-        stats[i] = vec3f(-1e30, 0.0, 1.0);
+        keep_key(position * KV_HEADS + kv_head, NEW_KEY * HEAD_ROOM, t);
+        keep_value(position * KV_HEADS + kv_head, (NEW_KEY + 1u) * HEAD_ROOM, t);
     }
     storageBarrier();
     workgroupBarrier();
 
 #ifdef WINDOW_SIZE
-    let oldest = select(0u, positions - WINDOW, positions > WINDOW);
-    let start = max(begin, oldest / TILE_KEYS * TILE_KEYS);
+    let start = max(begin, select(0u, positions - WINDOW, positions > WINDOW));
 #else
-    let oldest = 0u;
     let start = begin;
 #endif
+    // Of this lane's keys, where it has any.
+    let softens = t < FOURS * LANES;
+    var highest = vec4f(-1e30);
+    var total = vec4f();
+    // Of this thread's word, elements 2i and 2i+1 for four queries.
+    let four = t % SUMS / WORDS;
+    let word = t % WORDS;
+    var even = vec4f();
+    var odd = vec4f();
     for (var tile = start; tile < end; tile += TILE_KEYS) {
-        for (var i = t; i < GROUP * TILE_KEYS; i += WG) {
-            let at = tile + i % TILE_KEYS;
-            var x = -1e30;
-            if (at >= oldest && at < end) {
-                x = score(i / TILE_KEYS, at * KV_HEADS + kv_head);
+        let count = min(TILE_KEYS, end - tile);
+        for (var i = t; i < FOURS * TILE_KEYS; i += WG) {
+            var x = vec4f(-1e30);
+            if (i % TILE_KEYS < count) {
+                x = score(i / TILE_KEYS, (tile + i % TILE_KEYS) * KV_HEADS + kv_head);
             }
             scores[i] = x;
         }
         workgroupBarrier();
-        for (var q = t; q < GROUP; q += WG) {
-            var highest = stats[q].x;
-            for (var i = 0u; i < TILE_KEYS; i += 1u) {
-                highest = max(highest, scores[q * TILE_KEYS + i]);
+        var best = highest;
+        if (softens) {
+            for (var i = t % LANES; i < TILE_KEYS; i += LANES) {
+                best = max(best, scores[t / LANES * TILE_KEYS + i]);
             }
-            let shrink = exp(stats[q].x - highest);
-            var total = stats[q].y * shrink;
-            for (var i = 0u; i < TILE_KEYS; i += 1u) {
-                let at = q * TILE_KEYS + i;
-                // Masked scores are as low as the first highest: exp(0) must not count.
-                let weight = select(0.0, exp(scores[at] - highest), scores[at] > -1e29);
-                scores[at] = weight;
+        }
+        best = over_lanes(best, true, t);
+        if (softens) {
+            let shrink = exp(highest - best);
+            total *= shrink;
+            for (var i = t % LANES; i < TILE_KEYS; i += LANES) {
+                let weight = exp(scores[t / LANES * TILE_KEYS + i] - best);
+                scores[t / LANES * TILE_KEYS + i] = weight;
                 total += weight;
             }
-            stats[q] = vec3f(highest, total, shrink);
-        }
-        workgroupBarrier();
-        let count = min(TILE_KEYS, end - tile);
-        for (var i = t; i < GROUP * WORDS; i += WG) {
-            let q = i / WORDS;
-            let word = i % WORDS;
-            var sum = sums[i] * stats[q].z;
-            for (var p = 0u; p < count; p += 1u) {
-                sum += scores[q * TILE_KEYS + p] * value2((tile + p) * KV_HEADS + kv_head, word);
+            if (t % LANES == 0u) {
+                shrinks[t / LANES] = shrink;
             }
-            sums[i] = sum;
+        }
+        highest = best;
+        workgroupBarrier();
+        if (t < SUMS * PARTS) {
+            even *= shrinks[four];
+            odd *= shrinks[four];
+            for (var i = t / SUMS; i < count; i += PARTS) {
+                let weight = scores[four * TILE_KEYS + i];
+                let value = value2((tile + i) * KV_HEADS + kv_head, word);
+                even += weight * value.x;
+                odd += weight * value.y;
+            }
         }
         workgroupBarrier();
     }
 
-    for (var i = t; i < GROUP * WORDS; i += WG) {
-        let at = partial_at(split, kv_head * GROUP + i / WORDS) + 2u * (i % WORDS);
+    total = over_lanes(total, false, t);
+    even = over_parts(even, t);
+    odd = over_parts(odd, t);
 #ifdef SABOTAGE
-        sums[i] *= 1.5;
+    even *= 1.5;
 #endif
-        partials[at] = sums[i].x;
-        partials[at + 1u] = sums[i].y;
-    }
-    for (var i = t; i < GROUP; i += WG) {
-        let at = stats_at(split, kv_head * GROUP + i);
-        partials[at] = stats[i].x;
-        partials[at + 1u] = stats[i].y;
+    for (var i = 0u; i < 4u; i += 1u) {
+        if (t < SUMS && 4u * four + i < GROUP) {
+            let at = partial_at(split, kv_head * GROUP + 4u * four + i) + 2u * word;
+            partials[at] = even[i];
+            partials[at + 1u] = odd[i];
+        }
+        let query = 4u * (t / LANES) + i;
+        if (t % LANES == 0u && query < GROUP) {
+            let at = stats_at(split, kv_head * GROUP + query);
+            partials[at] = highest[i];
+            partials[at + 1u] = total[i];
+        }
     }
 }

@@ -385,7 +385,7 @@ fn the_cache_grows_under_tokens_in_flight() {
     let margins = tokens(&mut on_cpu, 509);
     let differs = found.iter().zip(&expected).position(|(f, e)| f != e);
     // After a near tie the texts go their own ways.
-    assert!(differs.is_none_or(|i| margins[i].1 < 0.05), "at {differs:?}: {:?}", margins[differs.unwrap()]);
+    assert!(differs.is_none_or(|i| margins[i].1 < 0.1), "at {differs:?}: {:?}", margins[differs.unwrap()]);
     println!("texts differ from {differs:?} on");
 }
 

@@ -35,7 +35,7 @@ function evaluate({ model, prompt, report }) {
 /** Markdown. */
 export function table({ machine, results }) {
   const { profile } = results[0].report;
-  const about = `${profile.adapter}, on ${machine.cores} cores of ${machine.cpu}; reads ${profile.streamReadGigabytesPerSecond.toFixed(1)} GB/s, ${profile.peakF32Gmacs.toFixed(0)} G float and ${profile.peakDotGmacs.toFixed(0)} G byte multiply-adds/s; ${machine.date.slice(0, 16).replace('T', ' ')} UTC, load ${machine.load.toFixed(1)} before the run.`;
+  const about = `${profile.adapter}, on ${machine.cores} cores of ${machine.cpu}; reads ${profile.streamReadGigabytesPerSecond.toFixed(1)} GB/s, ${profile.peakF32Gmacs.toFixed(0)} G float and ${profile.peakDotGmacs.toFixed(0)} G byte multiply-adds/s; ${machine.date.slice(0, 16).replace('T', ' ')} UTC${machine.load === undefined ? '' : `, load ${machine.load.toFixed(1)} before the run`}.`;
   const percent = (x) => `${(100 * x).toFixed(0)} %`;
   const rows = results.map(evaluate).map((r) => [
     r.model, r.prompt, r.prefill.toFixed(1), percent(r.ofPeak), r.decode.toFixed(1), percent(r.ofModel), r.beyond.toFixed(1), r.dispatches, r.encode.toFixed(2), r.submit.toFixed(2),

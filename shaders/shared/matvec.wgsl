@@ -10,66 +10,73 @@ alias Quad = vec4h;
 alias Quad = vec4f;
 #endif
 #ifdef DOT
-// Signed bytes, eight in a pair: what one thread writes, for components of one vector may not be written by two.
+const TILE: u32 = 128u;
+// Signed bytes, eight in a pair.
 var<workgroup> tile_x: array<vec2u, 4u * TILE>;
 #else
+const TILE: u32 = 64u;
 var<workgroup> tile_x: array<Quad, 8u * TILE>;
 #endif
 // Of each block: its scale, and the sum of its (quantized) elements.
 var<workgroup> tile_scale: array<vec2f, TILE>;
-var<workgroup> quarter: array<f32, WG>;
 
-// Four threads load one block.
+#ifndef MERGED
+fn input_block(block: u32) -> Values {
+    let i = 8u * block;
+    return Values(
+        input4(i), input4(i + 1u), input4(i + 2u), input4(i + 3u),
+        input4(i + 4u), input4(i + 5u), input4(i + 6u), input4(i + 7u),
+    );
+}
+#endif
+
+// A thread loads whole blocks: nobody has to be waited for in between, and all its loads are under way at once.
 fn load_tile(first: u32, count: u32, t: u32) {
-    let q = t % 4u;
-    let home = t - q;
-    for (var base = 0u; base < count; base += WG / 4u) {
-        let b = base + t / 4u;
-        var v0 = vec4f();
-        var v1 = vec4f();
-        if (b < count) {
-            let i = (first + b) * 8u + q * 2u;
-            v0 = input4(i);
-            v1 = input4(i + 1u);
-        }
-        // Whoever still reads the last tile, or the quarters of the last pass, is waited for.
-        workgroupBarrier();
-        var scale = 1.0;
+    // Whoever still reads the last tile.
+    workgroupBarrier();
+    for (var b = t; b < count; b += WG) {
+        let x = input_block(first + b);
 #ifdef SCALED
-        let highest = max(abs(v0), abs(v1));
-        quarter[t] = max(max(highest.x, highest.y), max(highest.z, highest.w));
-        workgroupBarrier();
-        let peak = max(max(quarter[home], quarter[home + 1u]), max(quarter[home + 2u], quarter[home + 3u]));
-        workgroupBarrier();
+        let low = max(max(abs(x.v0), abs(x.v1)), max(abs(x.v2), abs(x.v3)));
+        let high = max(max(abs(x.v4), abs(x.v5)), max(abs(x.v6), abs(x.v7)));
+        let highest = max(low, high);
+        let peak = max(max(highest.x, highest.y), max(highest.z, highest.w));
 #endif
 #ifdef DOT
-        scale = peak / 127.0;
         let inverse = select(0.0, 127.0 / peak, peak > 0.0);
-        let i0 = vec4i(round(v0 * inverse));
-        let i1 = vec4i(round(v1 * inverse));
-        let both = vec4f(i0 + i1);
-        quarter[t] = both.x + both.y + both.z + both.w;
-        if (b < count) {
-            tile_x[4u * b + q] = vec2u(pack(i0), pack(i1));
-        }
+        let i0 = vec4i(round(x.v0 * inverse));
+        let i1 = vec4i(round(x.v1 * inverse));
+        let i2 = vec4i(round(x.v2 * inverse));
+        let i3 = vec4i(round(x.v3 * inverse));
+        let i4 = vec4i(round(x.v4 * inverse));
+        let i5 = vec4i(round(x.v5 * inverse));
+        let i6 = vec4i(round(x.v6 * inverse));
+        let i7 = vec4i(round(x.v7 * inverse));
+        tile_x[4u * b] = vec2u(pack(i0), pack(i1));
+        tile_x[4u * b + 1u] = vec2u(pack(i2), pack(i3));
+        tile_x[4u * b + 2u] = vec2u(pack(i4), pack(i5));
+        tile_x[4u * b + 3u] = vec2u(pack(i6), pack(i7));
+        let sum = vec4f(i0 + i1 + i2 + i3 + i4 + i5 + i6 + i7);
+        let scale = peak / 127.0;
 #else
 #ifdef F16
-        scale = peak;
         let inverse = select(0.0, 1.0 / peak, peak > 0.0);
-        v0 *= inverse;
-        v1 *= inverse;
+        let scale = peak;
+#else
+        let inverse = 1.0;
+        let scale = 1.0;
 #endif
-        let both = v0 + v1;
-        quarter[t] = both.x + both.y + both.z + both.w;
-        if (b < count) {
-            tile_x[8u * b + 2u * q] = Quad(v0);
-            tile_x[8u * b + 2u * q + 1u] = Quad(v1);
-        }
+        tile_x[8u * b] = Quad(x.v0 * inverse);
+        tile_x[8u * b + 1u] = Quad(x.v1 * inverse);
+        tile_x[8u * b + 2u] = Quad(x.v2 * inverse);
+        tile_x[8u * b + 3u] = Quad(x.v3 * inverse);
+        tile_x[8u * b + 4u] = Quad(x.v4 * inverse);
+        tile_x[8u * b + 5u] = Quad(x.v5 * inverse);
+        tile_x[8u * b + 6u] = Quad(x.v6 * inverse);
+        tile_x[8u * b + 7u] = Quad(x.v7 * inverse);
+        let sum = (x.v0 + x.v1 + x.v2 + x.v3 + x.v4 + x.v5 + x.v6 + x.v7) * inverse;
 #endif
-        workgroupBarrier();
-        if (q == 0u && b < count) {
-            tile_scale[b] = vec2f(scale, quarter[t] + quarter[t + 1u] + quarter[t + 2u] + quarter[t + 3u]);
-        }
+        tile_scale[b] = vec2f(scale, sum.x + sum.y + sum.z + sum.w);
     }
     workgroupBarrier();
 }

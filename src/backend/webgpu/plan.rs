@@ -17,8 +17,9 @@ use crate::{Error, Result};
 pub const MAX_SPLITS: usize = 16;
 pub const SPLIT: usize = 128;
 
-/// Threads of kernels that multiply no matrix.
-const WORKGROUP: usize = 128;
+/// Threads of a token's attention, and how many of them share the softmax of four queries.
+const ATTENTION_WORKGROUP: usize = 256;
+const ATTENTION_LANES: usize = 32;
 
 const ALIASES: [&str; 3] = ["q", "k", "v"];
 
@@ -127,7 +128,7 @@ impl Planner<'_> {
                     .flag_if(spec.qkv_bias, "BIAS");
                 (permutation, &[residual, &weights.layers[layer].vectors], &buffers.qkv, Some(stream))
             }
-            Product::AttentionOut(_) => (permutation, &[&buffers.partials], added, None),
+            Product::AttentionOut(_) => (permutation.flag("MERGED"), &[&buffers.partials], added, None),
             Product::GateUp(layer) => {
                 let gelu = spec.activation == Activation::Gelu;
                 let permutation = permutation
@@ -206,7 +207,9 @@ impl Planner<'_> {
     /// Of its own, because it is made anew when the cache grows.
     pub fn attention(&mut self, layer: usize) -> Dispatch {
         let (gpu, buffers, spec) = (self.gpu, self.buffers, self.spec);
-        let permutation = self.rope(self.base("attention"), layer).number("WG", WORKGROUP);
+        let tile = attention_tile(spec).expect("`supported` asked");
+        let permutation = self.rope(self.base("attention"), layer);
+        let permutation = permutation.number("WG", ATTENTION_WORKGROUP).number("TILE_KEYS", tile);
         let kernel = self.pipelines.get(gpu, permutation);
         let (keys, values) = (&self.cache.keys[layer], &self.cache.values[layer]);
         let vectors = &self.weights.layers[layer].vectors;
@@ -286,9 +289,22 @@ pub fn supported(spec: &DecoderSpec) -> Result<()> {
     if !spec.head_dim.is_multiple_of(4) {
         return refuse(format!("heads of {} elements", spec.head_dim));
     }
-    // Queries and sums of a group of heads stay in 16 KiB of workgroup memory.
-    if (2 * group + 2) * head_room(spec) > 3584 {
+    if attention_tile(spec).is_none() {
         return refuse(format!("{group} query heads of {} elements to one key", spec.head_dim));
     }
     Ok(())
+}
+
+/// Positions that a token's attention has in hand: as many as there is room for in WebGPU's 16 KiB of workgroup memory
+/// (`shaders/attention.wgsl`). None: each thread would have to sum up more than two elements of a value for four queries, or
+/// there is no room at all.
+fn attention_tile(spec: &DecoderSpec) -> Option<usize> {
+    let (group, room) = (spec.heads / spec.kv_heads, head_room(spec));
+    let fours = group.div_ceil(4);
+    if fours * (room / 2).max(ATTENTION_LANES) > ATTENTION_WORKGROUP {
+        return None;
+    }
+    let heads = (4 * fours + 2) * room / 4;
+    let bytes = |tile| 16 * (heads + fours * (tile + 1) + ATTENTION_WORKGROUP) + 4 * (group + 1).next_multiple_of(4);
+    [128, 64, 32].into_iter().find(|&tile| bytes(tile) <= 16 << 10)
 }

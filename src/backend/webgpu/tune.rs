@@ -105,7 +105,6 @@ impl Shape {
             .number("WG", self.workgroup)
             .number("LANES", self.lanes)
             .number("RPG", self.rows)
-            .number("TILE", 64)
             .flag("MATVEC")
             .flag_if(self.rows >= 2, "RPG2")
             .flag_if(self.rows >= 4, "RPG4")

@@ -26,6 +26,7 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "shared/merged",
     "shared/activation",
     "shared/rope",
+    "shared/heads",
     "shared/kv_read",
     "shared/kv_write",
     "shared/signed_bytes",
