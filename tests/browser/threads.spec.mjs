@@ -9,6 +9,7 @@ import { GOLDEN, openPackage, PACKAGE } from "./lib/package.mjs";
 import { ISOLATED } from "./lib/server.mjs";
 
 const PROMPT = "Once upon a time there was a girl who had a red ball and a blue hat. ".repeat(6);
+const SOAK = process.env.KINGLET_SOAK !== undefined;
 const LINUX = { skip: process.platform !== "linux" && "reads /proc" };
 
 /** @type {Awaited<ReturnType<typeof openPackage>>} */
@@ -82,6 +83,37 @@ describe("in an isolated page", () => {
       await pending;
     });
     await it.workerThreadsLeft(0);
+  });
+
+  test("a long series of answers, ended at random points, has one thread's tokens", { timeout: 1_200_000 }, async () => {
+    const { compared, ended } = await it.page.evaluate(async (least) => {
+      const engines = await Promise.all([3, 1].map((threads) => createEngine({ model: url, backend: "cpu", threads, contextLength: 512 })));
+      let state = 5;
+      const below = (/** @type {number} */ n) => ((state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0) >>> 8) % n;
+      let [compared, ended] = [0, 0];
+      while (compared < least) {
+        const prompt = "Once upon a time there was a girl who had a red ball and a blue hat. ".repeat(below(6)).slice(0, below(400));
+        const request = /** @type {const} */ ({ prompt, temperature: 1, seed: below(1 << 20), max_tokens: 1 + below(200), ignore_eos: true, cache_prompt: below(2) === 0, stream: true });
+        const end = below(2) === 0 ? below(200) : Infinity;
+        const said = await Promise.all(engines.map(async (engine) => {
+          const ids = [];
+          for await (const { choices: [choice] } of await engine.completions.create(request)) {
+            ids.push(...(choice?.token_ids ?? []));
+            if (ids.length > end) break;
+          }
+          return ids;
+        }));
+        const [length, longest] = said.map((ids) => ids.length).sort((a, b) => a - b);
+        if (length === 0 || (longest <= end && longest !== length)) throw new Error(`${said[0].length} tokens, not ${said[1].length}: ${JSON.stringify(request)}`);
+        const differs = said[0].slice(0, length).findIndex((id, i) => id !== said[1][i]);
+        if (differs >= 0) throw new Error(`token ${differs} differs: ${JSON.stringify(request)}`);
+        compared += length;
+        ended += Number(length > end);
+      }
+      return { compared, ended };
+    }, SOAK ? 100_000 : 2000);
+    console.log(`${compared} tokens compared, ${ended} answers ended early`);
+    assert.ok(ended > 0);
   });
 
   for (const where of ["a thread of the pool", "the engine's own thread"]) {
