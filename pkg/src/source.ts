@@ -1,6 +1,6 @@
 // What the wasm reads from: any run of chunks, forward only, straight into the wasm heap.
 
-import { KingletError, type ErrorData } from "./errors.js";
+import { errorData, KingletError, type ErrorData } from "./errors.js";
 
 export interface ChunkReader {
   /** Known once the first chunk is there. */
@@ -59,7 +59,7 @@ export class ForwardSource {
       this.arrived += chunk.length;
     } catch (e) {
       // Remembered, because only a message comes back out of the wasm.
-      this.failure ??= e;
+      this.failure ??= errorData(e) ? e : new KingletError("DOWNLOAD_FAILED", `reading the model failed: ${e instanceof Error ? e.message : String(e)}`, {}, e);
       throw e;
     }
     this.onArrival();

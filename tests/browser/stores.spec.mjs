@@ -175,6 +175,26 @@ function choices() {
 
 inBrowser("Chromium", () => launchWithProfile(), () => {
   for (const cache of /** @type {const} */ (["opfs", "cache-api", "memory"])) contract(cache);
+  test("what cannot be read back out of memory is told in words", async () => {
+    it.route("/lost.gguf", file(LONG));
+    const error = await it.page.evaluate(async () => {
+      // A file that is gone stands for a Blob whose bytes the browser has lost.
+      const folder = await navigator.storage.getDirectory();
+      const handle = await folder.getFileHandle("lost", { create: true });
+      const writing = await handle.createWritable();
+      await writing.write(new Uint8Array(100));
+      await writing.close();
+      const lost = await handle.getFile();
+      await folder.removeEntry("lost");
+      globalThis.Blob = /** @type {any} */ (function () {
+        return lost;
+      });
+      return failure(createEngine({ model: "/lost.gguf", backend: "cpu", cache: "memory" }));
+    });
+    assert.equal(error.code, "DOWNLOAD_FAILED");
+    assert.match(error.message, /reading the model failed: .*\S/);
+  });
+
   describe("the choice of a store", choices);
 });
 inBrowser("Firefox", launchFirefox, () => contract("opfs"));
