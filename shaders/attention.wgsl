@@ -1,6 +1,7 @@
 // One token's attention: one workgroup serves all query heads of a key/value head over one split of the context, in tiles of
 // TILE_KEYS positions. Before it: QK norms and RoPE; the split that holds the newest position puts its key and value into
-// the cache. Queries go by four, in the components of vectors; what is missing to the last four is zero.
+// the cache. Queries go by four, in the components of vectors, and LANES threads share the softmax of four; what is missing
+// to the last four is zero.
 #import shared/state
 #import shared/partials
 // [Q | K | V]
@@ -15,8 +16,6 @@
 
 const FOURS: u32 = (GROUP + 3u) / 4u;
 const WORDS: u32 = HEAD_ROOM / 2u;
-// Threads that share the softmax of four queries.
-const LANES: u32 = 32u;
 // Threads that have the same two elements of the values for the same queries: each takes every PARTS-th position.
 const SUMS: u32 = FOURS * WORDS;
 const PARTS: u32 = select(select(select(1u, 2u, 2u * SUMS <= WG), 4u, 4u * SUMS <= WG), 8u, 8u * SUMS <= WG);

@@ -25,8 +25,12 @@ afterEach(async () => {
   for (const context of browser.contexts()) await context.close();
 });
 
-/** A tab beside the others. */
+/** A tab beside the others, once they have written what was said. */
 async function open(context = browser.contexts()[0]) {
+  for (const { page } of tabs) {
+    const said = 2 * (await page.locator('[data-from="user"]').count());
+    while ((await kept(page)).every((texts) => texts.length < said)); // each look takes 600 ms
+  }
   const it = await openSite(context, `${site.base}/?seed=1`);
   await it.ready();
   tabs.push(it);
@@ -128,6 +132,31 @@ test("when the first goes away in the middle of an answer, the second has what i
   const all = await kept(second.page);
   assert.deepEqual(all.map((texts) => texts.length), [6]);
   assert.deepEqual(all[0].slice(2, 5), [STORY, partial, "Who are you?"]);
+});
+
+test("what the first left as it went is shown even where it arrives after the second has taken over", async () => {
+  const first = await open(await browser.newContext());
+  await first.ask("Hello!");
+  const second = await open();
+  await second.line.getByText(ELSEWHERE).waitFor();
+  await first.page.close();
+  await second.line.waitFor({ state: "detached" });
+  // The browser hands on locks and localStorage in no fixed order: another page of the site leaves it now.
+  const late = await browser.contexts()[0].newPage();
+  await late.goto(`${site.base}/icon.svg`);
+  await late.evaluate(async (story) => {
+    const database = await new Promise((resolve) => (indexedDB.open("kinglet-conversations").onsuccess = ({ target }) => resolve(/** @type {any} */ (target).result)));
+    const all = await new Promise((resolve) => (database.transaction("conversations").objectStore("conversations").getAll().onsuccess = ({ target }) => resolve(target.result)));
+    database.close();
+    const one = all.find((one) => typeof one !== "string");
+    const [question, answer] = one.messages;
+    const left = { ...one, changed: one.changed + 1, messages: [question, answer, { ...question, text: story }, { ...answer, text: "A bird sang" }] };
+    localStorage.setItem(`kinglet-left/${one.id}`, JSON.stringify(left));
+  }, STORY);
+  await second.has(2);
+  assert.match((await second.answers.last().textContent()) ?? "", /A bird sang/);
+  await second.ask("Who are you?");
+  assert.deepEqual((await kept(second.page)).map((texts) => texts.slice(2, 5)), [[STORY, "A bird sang", "Who are you?"]]);
 });
 
 test("when the first is closed, or opens another conversation in the middle of an answer, it is the second's as it stands", async () => {

@@ -27,9 +27,12 @@ export class History {
     this.#channel = new BroadcastChannel(name);
   }
 
-  /** `changed` is told the id of what another page wrote. */
+  /** `changed` is told the id of what another page wrote, or left unwritten: that may arrive after its locks are free. */
   watch(changed: (id: string) => void): void {
     this.#channel.addEventListener("message", ({ data }) => changed(data as string));
+    addEventListener("storage", ({ key, newValue }) => {
+      if (key?.startsWith(LEFT) && newValue) changed(key.slice(LEFT.length));
+    });
   }
 
   /** The one that this tab had open, or any tab last, if there is one. */

@@ -23,13 +23,15 @@ export class OpenConversation {
   readonly #claims = new Claims();
   /** It belongs to this page; another's is followed until something is said here. */
   #mine = true;
+  /** It was another page's, and nothing has been said here since: the last of what that one left may still be on its way. */
+  #takenOver = false;
   /** The one before is written as far as it came. */
   #left: Promise<void> = Promise.resolve();
 
   constructor(private readonly log: Log, private readonly history: History, private readonly host: OpenHost) {
     void this.#claims.claim(this.now.id);
     history.watch((id) => {
-      if (!this.#mine && id === this.now.id) void this.#follow(id);
+      if (id === this.now.id && this.#follows()) void this.#follow(id);
     });
   }
 
@@ -57,6 +59,7 @@ export class OpenConversation {
     const before = this.now.id;
     this.now = conversation;
     this.#mine = mine;
+    this.#takenOver = false;
     this.redraw();
     this.#claims.cancel();
     if (!mine) this.#claims.waitFor(conversation.id, () => void this.#follow(conversation.id, true));
@@ -66,16 +69,20 @@ export class OpenConversation {
     });
   }
 
+  #follows(): boolean {
+    return !this.#mine || this.#takenOver;
+  }
+
   /** Shows what another page has written; with `over` that one has closed it, and it is this page's. */
   async #follow(id: string, over = false): Promise<void> {
     const fresh = await this.history.read(id);
-    if (this.#mine || this.now.id !== id) return over ? this.#claims.release(id) : undefined;
+    if (!this.#follows() || this.now.id !== id) return over ? this.#claims.release(id) : undefined;
     const old = this.now;
     if (fresh) this.now = fresh;
-    if (over) this.#mine = true;
+    if (over) this.#mine = this.#takenOver = true;
     if (!fresh || fresh.start !== old.start) this.redraw();
     else this.log.change(old.messages, fresh.messages, this.host.shading());
-    this.log.elsewhere(over ? undefined : ELSEWHERE);
+    this.log.elsewhere(this.#mine ? undefined : ELSEWHERE);
   }
 
   /** The page was left, and is back: meanwhile another may have gone on. */
@@ -94,6 +101,7 @@ export class OpenConversation {
   /** Something was said here. */
   changed(): void {
     if (!this.#mine) this.#copy();
+    this.#takenOver = false;
     this.now.changed = Date.now();
     this.history.keep(this.now);
   }

@@ -209,7 +209,8 @@ impl Planner<'_> {
         let (gpu, buffers, spec) = (self.gpu, self.buffers, self.spec);
         let tile = attention_tile(spec).expect("`supported` asked");
         let permutation = self.rope(self.base("attention"), layer);
-        let permutation = permutation.number("WG", ATTENTION_WORKGROUP).number("TILE_KEYS", tile);
+        let permutation =
+            permutation.number("WG", ATTENTION_WORKGROUP).number("LANES", ATTENTION_LANES).number("TILE_KEYS", tile);
         let kernel = self.pipelines.get(gpu, permutation);
         let (keys, values) = (&self.cache.keys[layer], &self.cache.values[layer]);
         let vectors = &self.weights.layers[layer].vectors;
