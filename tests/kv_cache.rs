@@ -10,6 +10,7 @@ mod reference;
 
 use gpu::gpu;
 use kinglet::backend::cpu::CpuBackend;
+use kinglet::backend::spec::Rope;
 use kinglet::backend::webgpu::WebGpuBackend;
 use kinglet::backend::{Backend, DecoderSpec, HeadRows};
 use kinglet::formats::Format;
@@ -94,6 +95,28 @@ fn last<B: Backend>(backend: &mut B, tokens: &[u32], start: usize, batch: usize)
         at += batch.len();
     }
     block_on(backend.logits()).unwrap().to_vec()
+}
+
+/// A token on the GPU, whose splits of the context take more than one tile: of 32 positions where heads are large, of 128 beyond
+/// sixteen splits of so many.
+#[test]
+fn splits_of_several_tiles_are_one_sum() {
+    let Some(options) = gpu() else { return };
+    let rope = Rope { dim: 256, ..llama().rope };
+    let large = DecoderSpec { heads: 6, kv_heads: 1, head_dim: 256, rope, attention_scale: 1.0 / 16.0, ..llama() };
+    let long = DecoderSpec { context_length: 2300, ..llama() };
+    fn newest<B: Backend>(mut backend: B, count: usize) -> Vec<f32> {
+        let batch = backend.max_batch().min(100);
+        last(&mut backend, &tokens(count - 1), 0, batch);
+        last(&mut backend, &tokens(count), count - 1, 1)
+    }
+    for (spec, count) in [(large, 250), (long, 2200)] {
+        let model = Model::new(spec.clone(), Formats::all(Format::F32), 5);
+        let expected = newest(model.load(CpuBackend::new(spec.clone())), count);
+        let found = newest(model.load(block_on(WebGpuBackend::new(spec, &options)).unwrap()), count);
+        let error = relative_l2(&expected, &found);
+        assert!(error < 2e-3, "{count} positions: {error:.1e}");
+    }
 }
 
 /// A window of 7 keeps 448 positions: a batch's, what may be cut back, and the window.

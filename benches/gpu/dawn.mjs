@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { create, globals } from 'webgpu';
+import { fileSource } from '../kernels/file-source.mjs';
 
 const ROOT = path.join(import.meta.dirname, '../..');
 const [file, ...rest] = process.argv.slice(2);
@@ -51,20 +52,8 @@ const options = {
   },
 };
 
-const fd = fs.openSync(file);
-const size = fs.fstatSync(fd).size;
-let position = 0;
-const source = {
-  size,
-  sha256: undefined,
-  async readInto(address, length) {
-    const read = fs.readSync(fd, new Uint8Array(memory.buffer, address, Math.min(length, size - position)), 0, Math.min(length, size - position), position);
-    position += read;
-    return read;
-  },
-};
 const start = performance.now();
-const engine = await Engine.load([source], JSON.stringify(options), () => {});
+const engine = await Engine.load([fileSource(file, memory)], JSON.stringify(options), () => {});
 const loaded = performance.now();
 const prompt = rest.includes('--ids') ? '' : engine.detokenize(Uint32Array.from({ length: promptTokens }, (_, i) => 300 + (i * 7) % 200));
 const runs = [];

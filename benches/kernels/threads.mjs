@@ -9,6 +9,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
+import { fileSource } from './file-source.mjs';
 
 const SELF = fileURLToPath(import.meta.url);
 const HELPER_STACK_BYTES = 256 << 10;
@@ -31,19 +32,7 @@ async function engine(folder, file, threads, promptTokens, newTokens) {
   })));
   use_threads(threads);
 
-  const fd = fs.openSync(file);
-  const size = fs.fstatSync(fd).size;
-  let position = 0;
-  const source = {
-    size,
-    sha256: undefined,
-    async readInto(address, length) {
-      const read = fs.readSync(fd, Buffer.from(memory.buffer, address, Math.min(length, size - position)), 0, Math.min(length, size - position), position);
-      position += read;
-      return read;
-    },
-  };
-  const running = await Engine.load([source], JSON.stringify({ backend: 'cpu', contextLength: promptTokens + newTokens + 1 }), () => {});
+  const running = await Engine.load([fileSource(file, memory)], JSON.stringify({ backend: 'cpu', contextLength: promptTokens + newTokens + 1 }), () => {});
   const prompt = running.detokenize(Uint32Array.from({ length: promptTokens }, (_, i) => 300 + (i * 7) % 200));
   const options = { temperature: 0, max_tokens: newTokens, ignore_eos: true, cache_prompt: false, drafts: 'never' };
   const runs = [];

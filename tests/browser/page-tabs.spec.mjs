@@ -63,14 +63,16 @@ async function open(context = browser.contexts()[0]) {
   };
 }
 
-/** What is kept, the oldest first: the texts of each conversation. */
-const kept = (/** @type {import("playwright-core").Page} */ page) => page.evaluate(async () => {
+/** What is kept, the oldest first. */
+const conversations = (/** @type {import("playwright-core").Page} */ page) => page.evaluate(async () => {
   await new Promise((resolve) => setTimeout(resolve, 600)); // changes are put together
   const database = await new Promise((resolve) => (indexedDB.open("kinglet-conversations").onsuccess = ({ target }) => resolve(/** @type {any} */ (target).result)));
   const all = await new Promise((resolve) => (database.transaction("conversations").objectStore("conversations").getAll().onsuccess = ({ target }) => resolve(target.result)));
   database.close();
-  return all.filter((one) => typeof one !== "string").sort((a, b) => a.changed - b.changed).map(({ messages }) => messages.map(({ text }) => text));
+  return all.filter((one) => typeof one !== "string").sort((a, b) => a.changed - b.changed);
 });
+/** The texts of each. */
+const kept = async (/** @type {import("playwright-core").Page} */ page) => (await conversations(page)).map(({ messages }) => messages.map((/** @type {{ text: string }} */ { text }) => text));
 
 test("a second tab follows what is said in the first, and goes on as a copy; each comes back with its own", async () => {
   const first = await open(await browser.newContext());
@@ -144,15 +146,10 @@ test("what the first left as it went is shown even where it arrives after the se
   // The browser hands on locks and localStorage in no fixed order: another page of the site leaves it now.
   const late = await browser.contexts()[0].newPage();
   await late.goto(`${site.base}/icon.svg`);
-  await late.evaluate(async (story) => {
-    const database = await new Promise((resolve) => (indexedDB.open("kinglet-conversations").onsuccess = ({ target }) => resolve(/** @type {any} */ (target).result)));
-    const all = await new Promise((resolve) => (database.transaction("conversations").objectStore("conversations").getAll().onsuccess = ({ target }) => resolve(target.result)));
-    database.close();
-    const one = all.find((one) => typeof one !== "string");
-    const [question, answer] = one.messages;
-    const left = { ...one, changed: one.changed + 1, messages: [question, answer, { ...question, text: story }, { ...answer, text: "A bird sang" }] };
-    localStorage.setItem(`kinglet-left/${one.id}`, JSON.stringify(left));
-  }, STORY);
+  const [one] = await conversations(second.page);
+  const [question, answer] = one.messages;
+  const left = { ...one, changed: one.changed + 1, messages: [question, answer, { ...question, text: STORY }, { ...answer, text: "A bird sang" }] };
+  await late.evaluate((left) => localStorage.setItem(`kinglet-left/${left.id}`, JSON.stringify(left)), left);
   await second.has(2);
   assert.match((await second.answers.last().textContent()) ?? "", /A bird sang/);
   await second.ask("Who are you?");

@@ -86,13 +86,13 @@ describe("in an isolated page", () => {
   });
 
   test("a long series of answers, ended at random points, has one thread's tokens", { timeout: 1_200_000 }, async () => {
-    const { compared, ended } = await it.page.evaluate(async (least) => {
+    const { compared, ended } = await it.page.evaluate(async ({ least, story }) => {
       const engines = await Promise.all([3, 1].map((threads) => createEngine({ model: url, backend: "cpu", threads, contextLength: 512 })));
       let state = 5;
       const below = (/** @type {number} */ n) => ((state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0) >>> 8) % n;
       let [compared, ended] = [0, 0];
       while (compared < least) {
-        const prompt = "Once upon a time there was a girl who had a red ball and a blue hat. ".repeat(below(6)).slice(0, below(400));
+        const prompt = story.slice(0, below(story.length));
         const request = /** @type {const} */ ({ prompt, temperature: 1, seed: below(1 << 20), max_tokens: 1 + below(200), ignore_eos: true, cache_prompt: below(2) === 0, stream: true });
         const end = below(2) === 0 ? below(200) : Infinity;
         const said = await Promise.all(engines.map(async (engine) => {
@@ -111,7 +111,7 @@ describe("in an isolated page", () => {
         ended += Number(length > end);
       }
       return { compared, ended };
-    }, SOAK ? 100_000 : 2000);
+    }, { least: SOAK ? 100_000 : 2000, story: PROMPT });
     console.log(`${compared} tokens compared, ${ended} answers ended early`);
     assert.ok(ended > 0);
   });

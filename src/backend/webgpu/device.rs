@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-#[cfg(not(target_arch = "wasm32"))]
-use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -88,17 +86,17 @@ struct Failure {
     other: Option<Error>,
 }
 
-/// One for the process, since each loads the Vulkan driver and lets it go again: NVIDIA's (580) was not found any more after
+/// Natively one for the process, since each loads the Vulkan driver and lets it go again: NVIDIA's (580) was not found any more after
 /// some hundred times.
-#[cfg(not(target_arch = "wasm32"))]
 fn instance() -> wgpu::Instance {
-    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
-    INSTANCE.get_or_init(|| wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())).clone()
-}
-
-#[cfg(target_arch = "wasm32")]
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
+    let new = || wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    #[cfg(target_arch = "wasm32")]
+    return new();
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
+        INSTANCE.get_or_init(new).clone()
+    }
 }
 
 impl Gpu {
