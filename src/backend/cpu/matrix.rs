@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::memory::reserve;
 use super::panel::{Group, Input, Panel, groups};
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, ROWS, with_kernel};
+use super::simd::{Kernel, ROWS, STREAMS, Streams, with_kernel};
 use crate::formats::Format;
-use crate::num::v128::{RELAXED, v128_store};
+use crate::num::v128::RELAXED;
 use crate::{Error, Result};
 
 /// Unpacked weights that stay in the second-level cache while all tokens pass over them. What fits into the first makes no
@@ -218,16 +218,22 @@ impl Matrix {
 
     #[inline(never)]
     fn one_token<K: Kernel>(&self, strip: &[u8], x: Group, out: &mut [f32]) {
-        for (group, out) in strip.chunks_exact(self.group_bytes).zip(out.chunks_mut(ROWS)) {
-            // SAFETY: a whole group; the panel has as many columns.
-            let total = unsafe { K::one_token(group.as_ptr(), x, self.cols) };
-            let mut rows = [0.0; ROWS];
-            // SAFETY: eight floats.
+        let groups = strip.len() / self.group_bytes;
+        let each = groups.div_ceil(STREAMS);
+        for i in 0..each {
+            let count = (groups - i).div_ceil(each);
+            let mut totals = [[0.0; ROWS]; STREAMS];
+            let first = strip[i * self.group_bytes..].as_ptr();
+            // SAFETY: group i + (count - 1) * each is one of these; the panel has as many columns; there is room for the sums.
             unsafe {
-                v128_store(rows.as_mut_ptr().cast(), total[0]);
-                v128_store(rows[4..].as_mut_ptr().cast(), total[1]);
+                let groups = Streams { first, apart: each * self.group_bytes, count };
+                K::one_token(groups, x, self.cols, totals.as_mut_ptr().cast());
             }
-            put(&rows, out);
+            for (s, total) in totals[..count].iter().enumerate() {
+                let rows = (i + s * each) * ROWS;
+                let end = out.len().min(rows + ROWS);
+                put(total, &mut out[rows..end]);
+            }
         }
     }
 

@@ -1,12 +1,15 @@
 //! F32, F16 and BF16: eight rows of each column side by side, multiplied in f32.
 
-use super::{Kernel, ROWS};
+use super::{Kernel, ROWS, STREAMS, Streams};
 use crate::backend::cpu::panel::{Group, HALF_BIAS, Input};
 use crate::formats::Format;
 use crate::num::v128::*;
 
 /// Sums of a row that go on at the same time.
 const CHAINS: usize = 4;
+
+/// Columns of a group that are read at once; whole turns of the chains.
+const SLICE: usize = 64;
 
 /// Implements Kernel for a format of `$bytes` per weight; `$load` turns eight weights at a pointer into two vectors.
 macro_rules! float_kernel {
@@ -18,30 +21,44 @@ macro_rules! float_kernel {
             /// # Safety
             /// As for `one_token`.
             #[inline(never)]
-            unsafe fn token(group: *const u8, x: *const u8, step: usize, cols: usize) -> [v128; 2] {
+            unsafe fn token(groups: Streams, x: *const u8, step: usize, cols: usize, totals: *mut u8) {
                 let load = $load;
                 // Columns in turn, so that a product need not wait for the one before.
-                let mut totals = [[f32x4_splat(0.0); 2]; CHAINS];
-                let add = |k: usize, total: &mut [v128; 2]| {
-                    // SAFETY: the caller's; `load` reads the eight weights of one column.
-                    unsafe {
-                        let w: [v128; 2] = load(group.add(k * ROWS * $bytes));
-                        let x = v128_load32_splat(x.add(step * k));
-                        total[0] = f32x4_madd(w[0], x, total[0]);
-                        total[1] = f32x4_madd(w[1], x, total[1]);
-                    }
-                };
-                let whole = cols / CHAINS * CHAINS;
-                for first in (0..whole).step_by(CHAINS) {
-                    for (chain, total) in totals.iter_mut().enumerate() {
-                        add(first + chain, total);
+                let mut chains = [[[f32x4_splat(0.0); 2]; CHAINS]; STREAMS];
+                for first in (0..cols).step_by(SLICE) {
+                    let end = cols.min(first + SLICE);
+                    let whole = first + (end - first) / CHAINS * CHAINS;
+                    for (s, chains) in chains[..groups.count].iter_mut().enumerate() {
+                        let add = |k: usize, total: &mut [v128; 2]| {
+                            // SAFETY: the caller's; `load` reads the eight weights of one column.
+                            unsafe {
+                                let w: [v128; 2] = load(groups.first.add(s * groups.apart + k * ROWS * $bytes));
+                                let x = v128_load32_splat(x.add(step * k));
+                                total[0] = f32x4_madd(w[0], x, total[0]);
+                                total[1] = f32x4_madd(w[1], x, total[1]);
+                            }
+                        };
+                        let mut sums = *chains;
+                        for k in (first..whole).step_by(CHAINS) {
+                            for (chain, sum) in sums.iter_mut().enumerate() {
+                                add(k + chain, sum);
+                            }
+                        }
+                        for (k, sum) in (whole..end).zip(&mut sums) {
+                            add(k, sum);
+                        }
+                        *chains = sums;
                     }
                 }
-                for (k, total) in (whole..cols).zip(&mut totals) {
-                    add(k, total);
+                for (s, [a, b, c, d]) in chains[..groups.count].iter().enumerate() {
+                    for i in 0..2 {
+                        // SAFETY: the caller's.
+                        unsafe {
+                            let sum = f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i]));
+                            v128_store(totals.add(32 * s + 16 * i), sum);
+                        }
+                    }
                 }
-                let [a, b, c, d] = totals;
-                [0, 1].map(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
             }
         }
 
@@ -68,20 +85,17 @@ macro_rules! float_kernel {
             }
 
             #[inline(always)]
-            unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2] {
-                unsafe { Self::token(group, x.data, 4, cols) }
+            unsafe fn one_token(groups: Streams, x: Group, cols: usize, totals: *mut u8) {
+                unsafe { Self::token(groups, x.data, 4, cols, totals) }
             }
 
             /// One after the other: the weights stay in the cache, and the sums are those of `one_token`.
             #[inline(always)]
             unsafe fn few_tokens<const T: usize>(group: *const u8, x: Group, cols: usize, total: *mut u8) {
+                let groups = Streams { first: group, apart: 0, count: 1 };
                 for t in 0..T {
                     // SAFETY: the caller's.
-                    unsafe {
-                        let sums = Self::token(group, x.data.add(4 * t), 4 * T, cols);
-                        v128_store(total.add(32 * t), sums[0]);
-                        v128_store(total.add(32 * t + 16), sums[1]);
-                    }
+                    unsafe { Self::token(groups, x.data.add(4 * t), 4 * T, cols, total.add(32 * t)) }
                 }
             }
 

@@ -9,10 +9,21 @@ pub mod ints;
 
 use crate::backend::cpu::panel::{Group, Input};
 use crate::formats::Format;
-use crate::num::v128::v128;
 
 /// Rows of a group.
 pub const ROWS: usize = 8;
+
+/// Groups that are read side by side, a block of each in turn. A processor reads ahead in each page of memory apart, and of
+/// one alone not far enough where memory answers late.
+pub const STREAMS: usize = 4;
+
+/// Up to [`STREAMS`] groups, `apart` bytes from one to the next.
+#[derive(Clone, Copy)]
+pub struct Streams {
+    pub first: *const u8,
+    pub apart: usize,
+    pub count: usize,
+}
 
 /// How one format is packed and multiplied.
 pub trait Kernel {
@@ -28,16 +39,17 @@ pub trait Kernel {
     /// One row of a group back to floats.
     fn unpack(group: &[u8], row: usize, out: &mut [f32]);
 
-    /// The products of a group's eight rows with one token: unpacks as it goes.
+    /// The products of the groups' rows with one token: unpacks as it goes.
     ///
     /// # Safety
-    /// `group` points to `group_bytes(cols)` bytes; `x` to a group of one token of as many columns, in the form INPUT.
-    unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2];
+    /// Each group has `group_bytes(cols)` bytes; `x` points to a group of one token of as many columns, in the form INPUT;
+    /// `totals` to 32 bytes for the sums of each group.
+    unsafe fn one_token(groups: Streams, x: Group, cols: usize, totals: *mut u8);
 
     /// The products of a group's rows with T tokens, unpacked as it goes: bit by bit those of `one_token`.
     ///
     /// # Safety
-    /// As for `one_token` and `tile`.
+    /// `group` points to `group_bytes(cols)` bytes; the rest is as for `tile`.
     unsafe fn few_tokens<const T: usize>(group: *const u8, x: Group, cols: usize, total: *mut u8);
 
     /// Bytes of a group that is unpacked for many tokens; a multiple of 16.

@@ -28,7 +28,7 @@ use std::hint::black_box;
 use std::marker::PhantomData;
 
 use super::formats::{Quantized, Scales};
-use super::{Kernel, ROWS};
+use super::{Kernel, ROWS, Streams};
 use crate::backend::cpu::panel::{Group, HALF_BIAS, Input};
 use crate::formats::Format;
 use crate::num::v128::*;
@@ -61,16 +61,16 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     /// Quads whose rests share a vector.
     const REST_QUADS: usize = if Self::SIGNED || F::HIGH == 0 { 1 } else { 8 / Self::REST };
 
+    /// The floats before eight blocks: of scales and of minima.
     #[inline(always)]
-    unsafe fn heads(w: &mut *const u8) -> [[v128; 2]; 2] {
+    unsafe fn heads(head: *const u8) -> [[v128; 2]; 2] {
         unsafe {
             let mut heads = [[f32x4_splat(0.0); 2]; 2];
             if Self::HEAD_BYTES > 0 {
-                heads[0] = [v128_load(*w), v128_load(w.add(16))];
+                heads[0] = [v128_load(head), v128_load(head.add(16))];
                 if Self::HAS_MIN {
-                    heads[1] = [v128_load(w.add(32)), v128_load(w.add(48))];
+                    heads[1] = [v128_load(head.add(32)), v128_load(head.add(48))];
                 }
-                *w = w.add(Self::HEAD_BYTES);
             }
             heads
         }
@@ -111,6 +111,17 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
         }
     }
 
+    #[inline(always)]
+    unsafe fn put(total: *mut u8, sums: [v128; 2]) {
+        unsafe { (0..2).for_each(|h| v128_store(total.add(16 * h), sums[h])) }
+    }
+
+    /// The sums that stand at `total`, and `a` times `b`.
+    #[inline(always)]
+    unsafe fn add(total: *mut u8, a: [v128; 2], b: [v128; 2]) {
+        unsafe { Self::put(total, [0, 1].map(|h| f32x4_madd(a[h], b[h], v128_load(total.add(16 * h))))) }
+    }
+
     /// Scales, sums and starts of a panel's group as this format reads them.
     #[inline(always)]
     fn panel(x: Group) -> (*const f32, *const f32, *const u32) {
@@ -141,82 +152,81 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
     }
 
     #[inline(always)]
-    unsafe fn one_token(group: *const u8, x: Group, cols: usize) -> [v128; 2] {
+    unsafe fn one_token(groups: Streams, x: Group, cols: usize, totals: *mut u8) {
         unsafe {
-            let mut total = [f32x4_splat(0.0); 2];
             let masks = Self::masks();
-            let (mut w, mut data) = (group, x.data);
+            let (mut first, mut data) = (groups.first, x.data);
             let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
             // What LLVM must not know. It sinks what an accumulator is made of to where that is used: of all eight quads, one
             // accumulator after the other, this takes more registers than there are, and how slow the spills are depends
             // on how the engine's stack happens to be aligned. It does not do so across the rounds of a loop, nor where the
-            // accumulators might be returned.
+            // accumulators might be a result.
             let (runs, never) = (black_box(4), black_box(0_usize));
+            for i in 0..groups.count {
+                Self::put(totals.add(32 * i), [f32x4_splat(0.0); 2]);
+            }
             for _ in 0..cols / (32 * Self::SUBS) {
-                let [head, min_head] = Self::heads(&mut w);
+                let mut from_head = Self::HEAD_BYTES;
                 for _ in 0..Self::SUBS {
-                    let codes = w.add(Self::SCALE_BYTES);
-                    if Self::HAS_MIN {
-                        let minima = Self::minima(w, head, min_head, &masks);
-                        let sum = v128_load32_splat(sum.cast());
-                        for h in 0..2 {
-                            total[h] = f32x4_madd(minima[h], sum, total[h]);
+                    let (mut w, mut total) = (first.add(from_head), totals);
+                    for _ in 0..groups.count {
+                        let codes = w.add(Self::SCALE_BYTES);
+                        let rest = codes.add(Self::CODE_BYTES);
+                        let [head, min_head] = Self::heads(w.sub(from_head));
+                        if Self::HAS_MIN {
+                            let minima = Self::minima(w, head, min_head, &masks);
+                            Self::add(total, minima, [v128_load32_splat(sum.cast()); 2]);
                         }
-                    }
-                    let x = v128_load32_splat(scale.cast());
-                    let rest = codes.add(Self::CODE_BYTES);
-                    for part in 0..Self::PARTS {
-                        let mut acc = [Self::start(minus_sum.add(part)); 2];
-                        if Self::LOOP {
-                            let mut codes = codes;
-                            for _ in 0..runs {
-                                Self::step::<0>(&mut acc, codes, rest, data, &masks);
-                                Self::step::<1>(&mut acc, codes, rest, data, &masks);
-                                codes = codes.add(Self::CODE_BYTES / 4);
-                                data = data.add(8 * D::STEPS);
-                            }
-                        } else {
-                            if part == 0 {
-                                Self::step::<0>(&mut acc, codes, rest, data, &masks);
-                                Self::step::<1>(&mut acc, codes, rest, data, &masks);
-                                if data as usize == never {
-                                    return acc;
+                        let x = v128_load32_splat(scale.cast());
+                        let mut data = data;
+                        for part in 0..Self::PARTS {
+                            let mut acc = [Self::start(minus_sum.add(part)); 2];
+                            if Self::LOOP {
+                                let mut codes = codes;
+                                for _ in 0..runs {
+                                    Self::step::<0>(&mut acc, codes, rest, data, &masks);
+                                    Self::step::<1>(&mut acc, codes, rest, data, &masks);
+                                    codes = codes.add(Self::CODE_BYTES / 4);
+                                    data = data.add(8 * D::STEPS);
                                 }
-                                Self::step::<2>(&mut acc, codes, rest, data, &masks);
-                                Self::step::<3>(&mut acc, codes, rest, data, &masks);
-                            }
-                            if Self::PARTS == 1 && data as usize == never.wrapping_add(1) {
-                                return acc;
-                            }
-                            if part + 1 == Self::PARTS {
-                                Self::step::<4>(&mut acc, codes, rest, data, &masks);
-                                Self::step::<5>(&mut acc, codes, rest, data, &masks);
-                                if data as usize == never.wrapping_add(2) {
-                                    return acc;
+                            } else {
+                                if part == 0 {
+                                    Self::step::<0>(&mut acc, codes, rest, data, &masks);
+                                    Self::step::<1>(&mut acc, codes, rest, data, &masks);
+                                    if data as usize == never {
+                                        return Self::put(total, acc);
+                                    }
+                                    Self::step::<2>(&mut acc, codes, rest, data, &masks);
+                                    Self::step::<3>(&mut acc, codes, rest, data, &masks);
                                 }
-                                Self::step::<6>(&mut acc, codes, rest, data, &masks);
-                                Self::step::<7>(&mut acc, codes, rest, data, &masks);
+                                if Self::PARTS == 1 && data as usize == never.wrapping_add(1) {
+                                    return Self::put(total, acc);
+                                }
+                                if part + 1 == Self::PARTS {
+                                    Self::step::<4>(&mut acc, codes, rest, data, &masks);
+                                    Self::step::<5>(&mut acc, codes, rest, data, &masks);
+                                    if data as usize == never.wrapping_add(2) {
+                                        return Self::put(total, acc);
+                                    }
+                                    Self::step::<6>(&mut acc, codes, rest, data, &masks);
+                                    Self::step::<7>(&mut acc, codes, rest, data, &masks);
+                                }
                             }
+                            let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2, &masks);
+                            let dot = acc.map(|acc| f32x4_convert_i32x4(D::sum(acc)));
+                            Self::add(total, dot, [f32x4_mul(s[0], x), f32x4_mul(s[1], x)]);
                         }
-                        let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2, &masks);
-                        for h in 0..2 {
-                            let dot = f32x4_convert_i32x4(D::sum(acc[h]));
-                            total[h] = f32x4_madd(dot, f32x4_mul(s[h], x), total[h]);
-                        }
-                        if Self::PARTS == 2 && data as usize == never.wrapping_add(3 + part) {
-                            return total;
-                        }
+                        w = w.add(groups.apart);
+                        total = total.add(32);
                     }
-                    w = w.add(Self::BLOCK_BYTES);
-                    if !Self::LOOP {
-                        data = data.add(32 * D::STEPS);
-                    }
+                    from_head += Self::BLOCK_BYTES;
+                    data = data.add(32 * D::STEPS);
                     scale = scale.add(1);
                     sum = sum.add(1);
                     minus_sum = minus_sum.add(Self::PARTS);
                 }
+                first = first.add(from_head);
             }
-            total
         }
     }
 
@@ -236,7 +246,8 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
                 v128_store(total, f32x4_madd(a, b, v128_load(total)));
             };
             for _ in 0..cols / (32 * Self::SUBS) {
-                let [head, min_head] = Self::heads(&mut w);
+                let [head, min_head] = Self::heads(w);
+                w = w.add(Self::HEAD_BYTES);
                 for _ in 0..Self::SUBS {
                     let codes = w.add(Self::SCALE_BYTES);
                     if Self::HAS_MIN {
@@ -286,7 +297,8 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
             let masks = Self::masks();
             let (mut w, mut out) = (group, out);
             for _ in 0..cols / (32 * Self::SUBS) {
-                let [head, min_head] = Self::heads(&mut w);
+                let [head, min_head] = Self::heads(w);
+                w = w.add(Self::HEAD_BYTES);
                 for _ in 0..Self::SUBS {
                     for part in 0..Self::PARTS {
                         let s = Self::scales(w.add(8 * part), head, Self::PARTS == 2, &masks);
