@@ -4,6 +4,7 @@ use kinglet::backend::cpu::matrix::{FEW, Matrix, products};
 use kinglet::backend::cpu::panel::{Input, Panel};
 use kinglet::backend::cpu::pool::Pool;
 use kinglet::formats::Format;
+use kinglet::num::v128::ByteDot;
 use proptest::prelude::*;
 
 const FORMATS: [Format; 11] = [
@@ -19,6 +20,9 @@ const FORMATS: [Format; 11] = [
     Format::Q5_K,
     Format::Q6_K,
 ];
+
+/// Natively all of them are imitated.
+const DOTS: [ByteDot; 4] = [ByteDot::Pairs, ByteDot::Narrow, ByteDot::Unsigned, ByteDot::Signed];
 
 /// A small deterministic generator, so that a failure can be repeated.
 struct Rng(u64);
@@ -90,8 +94,8 @@ fn as_seen(x: &[f32], input: Input) -> Vec<f32> {
 }
 
 /// A matrix uploaded in pieces of so many rows.
-fn matrix(format: Format, rows: usize, cols: usize, raw: &[u8], piece: usize, relaxed: bool) -> Matrix {
-    let mut m = Matrix::with_flavour(format, rows, cols, relaxed).unwrap();
+fn matrix(format: Format, rows: usize, cols: usize, raw: &[u8], piece: usize, dot: ByteDot) -> Matrix {
+    let mut m = Matrix::multiplied_by(dot, format, rows, cols).unwrap();
     let mut row = 0;
     for piece in raw.chunks(piece * format.row_bytes(cols)) {
         m.upload(row, piece).unwrap();
@@ -113,15 +117,15 @@ fn product_on(pool: &mut Pool, m: &Matrix, x: &[f32], tokens: usize) -> Vec<f32>
     out
 }
 
-/// Both flavours against the reference, and against each other.
+/// All ways to multiply against the reference, and against each other.
 fn check(format: Format, rows: usize, cols: usize, tokens: usize, piece: usize, seed: u64) {
     let mut rng = Rng(seed);
     let raw = random_rows(format, rows, cols, &mut rng);
     let x: Vec<f32> = (0..tokens * cols).map(|i| rng.float() * [1.0, 30.0, 0.01][i / 32 % 3]).collect();
     let w = dequantized(format, &raw, cols);
     let mut outs = Vec::new();
-    for relaxed in [true, false] {
-        let m = matrix(format, rows, cols, &raw, piece, relaxed);
+    for dot in DOTS {
+        let m = matrix(format, rows, cols, &raw, piece, dot);
         let mut row = vec![0.0; cols];
         for r in 0..rows {
             m.row(r, &mut row);
@@ -139,13 +143,15 @@ fn check(format: Format, rows: usize, cols: usize, tokens: usize, piece: usize, 
                 let got = f64::from(out[t * rows + r]);
                 assert!(
                     (got - sum).abs() <= 4e-6 * size + 1e-5,
-                    "{format:?} {rows}x{cols}, {tokens} tokens, relaxed {relaxed}: row {r} token {t}: {got} for {sum} of {size}"
+                    "{format:?} {rows}x{cols}, {tokens} tokens, {dot:?}: row {r} token {t}: {got} for {sum} of {size}"
                 );
             }
         }
         outs.push(out);
     }
-    assert_eq!(outs[0], outs[1], "{format:?}: both flavours make the same integers");
+    for (out, dot) in outs.iter().zip(DOTS) {
+        assert_eq!(*out, outs[0], "{format:?}: {dot:?} makes the same integers");
+    }
 }
 
 #[test]
@@ -161,17 +167,17 @@ fn every_format_and_batch_size() {
 #[test]
 fn a_few_tokens_are_bit_by_bit_as_single_ones() {
     let mut rng = Rng(11);
-    for (format, relaxed) in FORMATS.into_iter().flat_map(|format| [(format, true), (format, false)]) {
+    for (format, dot) in FORMATS.into_iter().flat_map(|format| DOTS.map(|dot| (format, dot))) {
         // Floats are summed in four chains, of which this leaves one shorter.
         let cols = if format.block_len() == 1 { 515 } else { 512 };
         let raw = random_rows(format, 203, cols, &mut rng);
-        let m = matrix(format, 203, cols, &raw, 203, relaxed);
+        let m = matrix(format, 203, cols, &raw, 203, dot);
         let x: Vec<f32> = (0..FEW * cols).map(|i| rng.float() * [1.0, 30.0, 0.01][i / 32 % 3]).collect();
         let single: Vec<f32> = x.chunks_exact(cols).flat_map(|x| product(&m, x, 1)).collect();
         let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         for tokens in 2..=FEW {
             let few = product(&m, &x[..tokens * cols], tokens);
-            assert!(bits(&few) == bits(&single[..tokens * 203]), "{format:?}, relaxed {relaxed}, {tokens} tokens");
+            assert!(bits(&few) == bits(&single[..tokens * 203]), "{format:?}, {dot:?}, {tokens} tokens");
         }
     }
 }
@@ -203,8 +209,8 @@ fn extremes_do_not_overflow() {
             }
             let x = vec![sign; tokens * cols];
             let w = dequantized(format, &raw, cols);
-            for relaxed in [true, false] {
-                let out = product(&matrix(format, rows, cols, &raw, rows, relaxed), &x, tokens);
+            for dot in DOTS {
+                let out = product(&matrix(format, rows, cols, &raw, rows, dot), &x, tokens);
                 for (i, got) in out.into_iter().enumerate() {
                     let row = &w[i % rows * cols..][..cols];
                     let sum: f64 = row.iter().map(|&w| f64::from(w) * f64::from(sign)).sum();
@@ -244,7 +250,7 @@ fn threads_share_the_rows() {
     for format in FORMATS {
         let cols = format.block_len().max(32);
         let raw = random_rows(format, 203, cols, &mut rng);
-        let m = matrix(format, 203, cols, &raw, 203, true);
+        let m = matrix(format, 203, cols, &raw, 203, ByteDot::Narrow);
         for tokens in [1, 7] {
             let x: Vec<f32> = (0..tokens * cols).map(|_| rng.float()).collect();
             let alone = product(&m, &x, tokens);

@@ -29,7 +29,7 @@ function report(code) {
   console.log(`${format}: function, instructions of the loop, of them on vectors, stores to the stack, loads from it`);
   for (const text of code.split('--- WebAssembly code ---')) {
     const name = /^name: (\S+)/m.exec(text)?.[1];
-    if (!name?.includes('backend3cpu')) continue;
+    if (!/backend3cpu|backend\.\.cpu/.test(name)) continue;
     const lines = [...text.matchAll(/^0x[0-9a-f]+\s+([0-9a-f]+)  [0-9a-f]+\s+(.*)$/gm)].map(([, offset, what]) => ({ offset: parseInt(offset, 16), what }));
     const loops = lines.flatMap(({ offset: end, what }) => {
       const start = parseInt(/^j\w+ 0x[0-9a-f]+ +<\+0x([0-9a-f]+)>/.exec(what)?.[1], 16);
@@ -42,7 +42,7 @@ function report(code) {
       const vectors = count(/xmm/);
       // What a loop does when it is interrupted stands behind the function, and calls.
       if (vectors < 16 || count(/\bcall\b/)) continue;
-      console.log(`${name.replace(/^_ZN7kinglet7backend3cpu/, '').slice(0, 60).padEnd(62)}${String(body.length).padStart(5)}${String(vectors).padStart(5)}${String(count(/^v?mov\w+ \[rbp.*xmm/)).padStart(5)}${String(count(/xmm\d+,.*\[rbp/)).padStart(5)}`);
+      console.log(`${name.replace(/^_ZN7kinglet7backend3cpu|^.*Kernel\$GT\$/, '').slice(0, 60).padEnd(62)}${String(body.length).padStart(5)}${String(vectors).padStart(5)}${String(count(/^v?mov\w+ \[rbp.*xmm/)).padStart(5)}${String(count(/xmm\d+,.*\[rbp/)).padStart(5)}`);
     }
   }
 }

@@ -4,16 +4,48 @@
 //!
 //! `f32x4_max` and `f32x4_min` are the pseudo ones, one instruction each, whose NaNs are nobody's concern here.
 //!
-//! The relaxed instructions have one portable meaning here: `dot_i8x16_i7x16` is only called with a second operand below
-//! 128, where all engines agree.
+//! The relaxed dot products are only called with a second operand below 128, where all engines agree, unless [`byte_dot`] has
+//! told what theirs makes of more.
 
 #![allow(non_camel_case_types)]
 
 #[cfg(all(target_arch = "wasm32", not(target_feature = "simd128")))]
 compile_error!("the CPU kernels need WebAssembly SIMD: build with RUSTFLAGS=\"-C target-feature=+simd128\"");
 
-/// Whether the kernels should use the relaxed dot product: the relaxed binary, and natively, where it costs the same.
-pub const RELAXED: bool = cfg!(any(target_feature = "relaxed-simd", not(target_arch = "wasm32")));
+/// What there is to multiply bytes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteDot {
+    /// Nothing: they are widened to 16 bits, and multiplied in pairs.
+    Pairs,
+    /// The relaxed dot product into 16 bits; into 32 it takes two or three instructions more.
+    Narrow,
+    /// The relaxed dot product into 32 bits, one instruction, which takes all bytes of its second operand as unsigned (x86-64
+    /// with AVX-VNNI).
+    Unsigned,
+    /// The same, as signed (ARM with its dot products).
+    Signed,
+}
+
+/// Finds out by trying; natively `Narrow`, which costs what the others do.
+pub fn byte_dot() -> ByteDot {
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+    {
+        // What the second operand's highest bit stands for is the engine's choice, and whether sums of two products saturate at
+        // 16 bits or wrap, which only those of one instruction do not.
+        let least = u8x16_splat(0x80);
+        let dot = |b: u8| {
+            let (a, b) = (kept(least), kept(u8x16_splat(b)));
+            i32x4_extract_lane::<0>(i32x4_dot_i8x16_add::<false>(a, b, i32x4_splat(0)))
+        };
+        match [dot(0x80), dot(0xff)] {
+            [-65536, -130_560] => ByteDot::Unsigned,
+            [65536, 512] => ByteDot::Signed,
+            _ => ByteDot::Narrow,
+        }
+    }
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "relaxed-simd")))]
+    if cfg!(target_arch = "wasm32") { ByteDot::Pairs } else { ByteDot::Narrow }
+}
 
 #[cfg(target_arch = "wasm32")]
 pub use wasm::*;
@@ -105,6 +137,15 @@ mod wasm {
             let even = w::i16x8_mul(w::i16x8_shr(w::i16x8_shl(a, 8), 8), v128_and(b, u16x8_splat(0xff)));
             w::i16x8_add(even, w::i16x8_mul(w::i16x8_shr(a, 8), u16x8_shr(b, 8)))
         }
+    }
+
+    /// `c` and sums of four products; `b` is unsigned or SIGNED, if it has bytes of 128 and more, as [`super::byte_dot`] says.
+    #[inline(always)]
+    pub fn i32x4_dot_i8x16_add<const SIGNED: bool>(a: v128, b: v128, c: v128) -> v128 {
+        #[cfg(target_feature = "relaxed-simd")]
+        return w::i32x4_relaxed_dot_i8x16_i7x16_add(a, b, c);
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        unreachable!("{:?}", (a, b, c));
     }
 }
 
@@ -314,6 +355,13 @@ mod portable {
         debug_assert!(b.iter().all(|&b| b < 128));
         let product = |i: usize| i16::from(a[i]) * i16::from(b[i]);
         from_i16s(from_fn(|i| product(2 * i) + product(2 * i + 1)))
+    }
+    /// `c` and sums of four products, of bytes of `b` that are unsigned or SIGNED.
+    #[inline(always)]
+    pub fn i32x4_dot_i8x16_add<const SIGNED: bool>(a: v128, b: v128, c: v128) -> v128 {
+        let (a, b, c) = (i8s(a), u8s(b), i32s(c));
+        let product = |i: usize| i32::from(a[i]) * if SIGNED { i32::from(b[i] as i8) } else { i32::from(b[i]) };
+        from_i32s(from_fn(|i| c[i] + (4 * i..4 * i + 4).map(product).sum::<i32>()))
     }
 }
 

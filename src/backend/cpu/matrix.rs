@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::memory::reserve;
+use super::memory::{Line, bytes_of, bytes_of_mut, reserve};
 use super::panel::{Group, Input, Panel, groups};
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, ROWS, STREAMS, Streams, with_kernel};
+use super::simd::{Kernels, ROWS, STREAMS, Streams, kernels};
 use crate::formats::Format;
-use crate::num::v128::RELAXED;
+use crate::num::v128::{ByteDot, byte_dot};
 use crate::{Error, Result};
 
 /// Unpacked weights that stay in the second-level cache while all tokens pass over them. What fits into the first makes no
@@ -15,7 +15,13 @@ use crate::{Error, Result};
 const STRIP_BYTES: usize = 64 << 10;
 
 /// Packed weights that stay in the first-level cache while a few tokens pass over them.
-const FEW_BYTES: usize = 16 << 10;
+const FEW_BYTES: usize = 64 << 10;
+
+/// Unpacked groups whose products are made by one call, which has as much to set up as some blocks take.
+const TILES: usize = 8;
+
+/// Tokens whose products are made together.
+const MOST_AT_ONCE: usize = 4;
 
 /// Batches of no more tokens are multiplied by weights as they stand, which are unpacked for each four tokens: reading them
 /// from memory goes on meanwhile, and the sums are bit by bit those of single tokens. Attention splits them over their positions,
@@ -30,10 +36,9 @@ fn strip_bytes(group: usize) -> usize {
 /// Of a row that is quantized.
 const BLOCK: usize = 32;
 
-/// A cache line; groups are multiples of 16 bytes.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// So that no vector of it lies across two cache lines.
+#[repr(align(16))]
+struct Aligned<T>(T);
 
 pub struct Matrix {
     pub format: Format,
@@ -46,17 +51,17 @@ pub struct Matrix {
     uploaded: usize,
     /// Groups packed.
     groups: usize,
-    relaxed: bool,
+    kernels: &'static Kernels,
 }
 
 impl Matrix {
     /// Room for `[rows, cols]`. Errors: [`Error::OutOfMemory`].
     pub fn new(format: Format, rows: usize, cols: usize) -> Result<Matrix> {
-        Self::with_flavour(format, rows, cols, RELAXED)
+        Self::multiplied_by(byte_dot(), format, rows, cols)
     }
 
-    /// As `new`, with or without the relaxed dot product; tests compare the two.
-    pub fn with_flavour(format: Format, rows: usize, cols: usize, relaxed: bool) -> Result<Matrix> {
+    /// As `new`, whatever the engine has; tests compare them.
+    pub fn multiplied_by(dot: ByteDot, format: Format, rows: usize, cols: usize) -> Result<Matrix> {
         if rows == 0 || cols == 0 || cols % format.block_len() != 0 {
             return Err(Error::BadRequest(format!(
                 "a {} matrix of {rows} rows of {cols} is not possible: rows are whole blocks of {}",
@@ -64,11 +69,12 @@ impl Matrix {
                 format.block_len()
             )));
         }
-        let group_bytes = with_kernel!(format, relaxed, |K| K::group_bytes(cols));
+        let kernels = kernels(format, dot);
+        let group_bytes = (kernels.group_bytes)(cols);
         let mut lines = Vec::new();
         let count = Self::lines_of(rows, group_bytes);
         reserve(&mut lines, count, &format!("a {} matrix of {rows} x {cols}", format.name()))?;
-        Ok(Matrix { format, rows, cols, group_bytes, lines, tail: Vec::new(), uploaded: 0, groups: 0, relaxed })
+        Ok(Matrix { format, rows, cols, group_bytes, lines, tail: Vec::new(), uploaded: 0, groups: 0, kernels })
     }
 
     /// Packs raw rows; they come in order.
@@ -119,10 +125,13 @@ impl Matrix {
 
     /// Of a matrix with `[rows, cols]`: bytes held, what its products read, and the bytes that they unpack into.
     pub fn needs(format: Format, rows: usize, cols: usize) -> (u64, Input, usize) {
-        with_kernel!(format, RELAXED, |K| {
-            let lines = Self::lines_of(rows, K::group_bytes(cols));
-            ((lines * size_of::<Line>()) as u64, K::INPUT, strip_bytes(K::expanded_bytes(cols)))
-        })
+        let kernels = kernels(format, byte_dot());
+        let lines = Self::lines_of(rows, (kernels.group_bytes)(cols));
+        (
+            (lines * size_of::<Line>()) as u64,
+            kernels.input,
+            strip_bytes((kernels.expanded_bytes)(cols)).next_multiple_of(size_of::<Line>()),
+        )
     }
 
     /// Bytes held.
@@ -132,7 +141,7 @@ impl Matrix {
 
     /// What the products read.
     pub fn input(&self) -> Input {
-        with_kernel!(self.format, self.relaxed, |K| K::INPUT)
+        self.kernels.input
     }
 
     fn pack(&mut self, raw: &[u8]) {
@@ -140,23 +149,19 @@ impl Matrix {
         let rows: [&[u8]; ROWS] = std::array::from_fn(|r| &raw[r * row_bytes..][..row_bytes]);
         let at = self.groups * self.group_bytes;
         self.groups += 1;
-        self.lines.resize((at + self.group_bytes).div_ceil(size_of::<Line>()), Line([0; 64]));
-        let len = self.lines.len() * size_of::<Line>();
-        // SAFETY: a Line is 64 plain bytes.
-        let packed = unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<u8>(), len) };
-        let out = &mut packed[at..at + self.group_bytes];
-        with_kernel!(self.format, self.relaxed, |K| K::pack(&rows, out));
+        self.lines.resize((at + self.group_bytes).div_ceil(size_of::<Line>()), Line::default());
+        let out = &mut bytes_of_mut(&mut self.lines)[at..at + self.group_bytes];
+        (self.kernels.pack)(&rows, out);
     }
 
     fn packed(&self) -> &[u8] {
-        // SAFETY: a Line is 64 plain bytes.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * size_of::<Line>()) }
+        bytes_of(&self.lines)
     }
 
     /// Row `row` as floats.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         let group = &self.packed()[row / ROWS * self.group_bytes..][..self.group_bytes];
-        with_kernel!(self.format, self.relaxed, |K| K::unpack(group, row % ROWS, out));
+        (self.kernels.unpack)(group, row % ROWS, out);
     }
 
     /// Groups that are given to a thread together: where there are many tokens a strip, which is unpacked at once.
@@ -167,7 +172,7 @@ impl Matrix {
 
     /// Of a group.
     fn expanded_bytes(&self) -> usize {
-        with_kernel!(self.format, self.relaxed, |K| K::expanded_bytes(self.cols))
+        (self.kernels.expanded_bytes)(self.cols)
     }
 
     fn groups(&self) -> usize {
@@ -178,144 +183,94 @@ impl Matrix {
     ///
     /// # Safety
     /// Nobody else has these rows of `out`.
-    unsafe fn product_of<K: Kernel>(&self, of: Range<usize>, x: &Panel, expanded: &mut [u8], out: Parts<f32>) {
+    unsafe fn product_of(&self, of: Range<usize>, x: &Panel, expanded: &mut [u8], out: Parts<f32>) {
         let few = x.tokens <= FEW;
         let strip_groups = match x.tokens {
             1 => of.len(),
             _ if few => (FEW_BYTES / self.group_bytes).max(1),
-            _ => strip_bytes(K::expanded_bytes(self.cols)) / K::expanded_bytes(self.cols),
+            _ => strip_bytes(self.expanded_bytes()) / self.expanded_bytes(),
         };
         for start in of.clone().step_by(strip_groups.max(1)) {
             let end = of.end.min(start + strip_groups);
             let strip = &self.packed()[start * self.group_bytes..end * self.group_bytes];
             let rows = start * ROWS..self.rows.min(end * ROWS);
             if !few {
-                self.expand::<K>(strip, expanded);
+                self.expand(strip, expanded);
             }
             for (token, size) in groups(x.tokens) {
-                let group = x.group(K::INPUT, token);
+                let group = x.group(self.kernels.input, token);
                 // SAFETY: the caller's.
-                unsafe {
-                    match size {
-                        4 if few => self.few_tokens::<K, 4>(strip, group, token, &rows, out),
-                        2 if few => self.few_tokens::<K, 2>(strip, group, token, &rows, out),
-                        4 => self.tiles::<K, 4>(expanded, group, token, &rows, out),
-                        2 => self.tiles::<K, 2>(expanded, group, token, &rows, out),
-                        _ => self.one_token::<K>(strip, group, self.place(token, &rows, out)),
-                    }
+                let out = |t: usize| unsafe {
+                    let first = (token + t) * self.rows;
+                    out.part(first + rows.start..first + rows.end)
+                };
+                if few || size == 1 {
+                    self.multiply_packed(strip, group, size, out);
+                } else {
+                    self.multiply_expanded(expanded, end - start, group, size, out);
                 }
             }
         }
     }
 
-    /// Where the results of these rows for one token stand.
-    ///
-    /// # Safety
-    /// As for [`Parts::part`].
-    unsafe fn place<'a>(&self, token: usize, rows: &Range<usize>, out: Parts<'a, f32>) -> &'a mut [f32] {
-        unsafe { out.part(token * self.rows + rows.start..token * self.rows + rows.end) }
-    }
-
-    #[inline(never)]
-    fn one_token<K: Kernel>(&self, strip: &[u8], x: Group, out: &mut [f32]) {
+    /// `out(t)`: where the results of the strip's rows stand for token t of the `size` of `x`.
+    fn multiply_packed<'a>(&self, strip: &[u8], x: Group, size: usize, out: impl Fn(usize) -> &'a mut [f32]) {
         let groups = strip.len() / self.group_bytes;
         let each = groups.div_ceil(STREAMS);
+        let mut totals = Aligned([[0.0; ROWS]; STREAMS * MOST_AT_ONCE]);
         for i in 0..each {
             let count = (groups - i).div_ceil(each);
-            let mut totals = [[0.0; ROWS]; STREAMS];
             let first = strip[i * self.group_bytes..].as_ptr();
             // SAFETY: group i + (count - 1) * each is one of these; the panel has as many columns; there is room for the sums.
             unsafe {
                 let groups = Streams { first, apart: each * self.group_bytes, count };
-                K::one_token(groups, x, self.cols, totals.as_mut_ptr().cast());
+                self.kernels.packed[size / 2](groups, x, self.cols, totals.0.as_mut_ptr().cast());
             }
-            for (s, total) in totals[..count].iter().enumerate() {
-                let rows = (i + s * each) * ROWS;
-                let end = out.len().min(rows + ROWS);
-                put(total, &mut out[rows..end]);
+            for (s, totals) in totals.0.chunks_exact(size).take(count).enumerate() {
+                put(totals, i + s * each, &out);
             }
         }
     }
 
-    /// # Safety
-    /// Nobody else has these rows of `out`.
-    #[inline(never)]
-    unsafe fn few_tokens<K: Kernel, const T: usize>(
-        &self,
-        strip: &[u8],
-        x: Group,
-        token: usize,
-        rows: &Range<usize>,
-        out: Parts<f32>,
-    ) {
-        let groups = strip.chunks_exact(self.group_bytes);
-        // SAFETY: a whole group, T tokens, and room for their sums; the rest is the caller's.
-        unsafe {
-            self.each_group::<T>(groups, token, rows, out, |group, total| {
-                K::few_tokens::<T>(group, x, self.cols, total)
-            })
-        }
-    }
-
-    #[inline(never)]
-    fn expand<K: Kernel>(&self, strip: &[u8], expanded: &mut [u8]) {
-        let bytes = K::expanded_bytes(self.cols);
-        for (group, out) in strip.chunks_exact(self.group_bytes).zip(expanded.chunks_exact_mut(bytes)) {
+    fn expand(&self, strip: &[u8], expanded: &mut [u8]) {
+        for (group, out) in strip.chunks_exact(self.group_bytes).zip(expanded.chunks_exact_mut(self.expanded_bytes())) {
             // SAFETY: a whole group, and the room it needs.
-            unsafe { K::expand(group.as_ptr(), self.cols, out.as_mut_ptr()) };
+            unsafe { (self.kernels.expand)(group.as_ptr(), self.cols, out.as_mut_ptr()) };
         }
     }
 
-    /// # Safety
-    /// Nobody else has these rows of `out`.
-    #[inline(never)]
-    unsafe fn tiles<K: Kernel, const T: usize>(
+    /// As `multiply_packed`, of the first `count` of these groups and two or four tokens.
+    fn multiply_expanded<'a>(
         &self,
         expanded: &[u8],
+        count: usize,
         x: Group,
-        token: usize,
-        rows: &Range<usize>,
-        out: Parts<f32>,
+        size: usize,
+        out: impl Fn(usize) -> &'a mut [f32],
     ) {
-        let groups = expanded.chunks_exact(K::expanded_bytes(self.cols));
-        // SAFETY: a whole group, T tokens, and room for their sums; the rest is the caller's.
-        unsafe {
-            self.each_group::<T>(groups, token, rows, out, |group, total| K::tile::<T>(group, x, self.cols, total))
-        }
-    }
-
-    /// `sums(group, total)` makes those of a group's rows with T tokens, `[T][ROWS]`.
-    ///
-    /// # Safety
-    /// Nobody else has these rows of `out`.
-    #[inline(always)]
-    unsafe fn each_group<'a, const T: usize>(
-        &self,
-        groups: impl Iterator<Item = &'a [u8]>,
-        token: usize,
-        rows: &Range<usize>,
-        out: Parts<f32>,
-        sums: impl Fn(*const u8, *mut u8),
-    ) {
-        for (group, first) in groups.zip(rows.clone().step_by(ROWS)) {
-            let mut total = [[0.0; ROWS]; T];
-            sums(group.as_ptr(), total.as_mut_ptr().cast());
-            let rows = first..rows.end.min(first + ROWS);
-            for (t, total) in total.iter().enumerate() {
-                // SAFETY: the caller's.
-                put(total, unsafe { self.place(token + t, &rows, out) });
+        let mut totals = Aligned([[0.0; ROWS]; TILES * MOST_AT_ONCE]);
+        for first in (0..count).step_by(TILES) {
+            let some = (count - first).min(TILES);
+            let groups = expanded[first * self.expanded_bytes()..].as_ptr();
+            // SAFETY: so many whole groups, as many tokens, and room for their sums.
+            unsafe { self.kernels.tiles[size / 4](groups, some, x, self.cols, totals.0.as_mut_ptr().cast()) };
+            for (i, totals) in totals.0.chunks_exact(size).take(some).enumerate() {
+                put(totals, first + i, &out);
             }
         }
     }
 }
 
-/// The sums of a group's rows, of which the last group may have fewer.
+/// The sums of a group's rows with each token; the last group may have fewer rows.
 #[inline(always)]
-fn put(sums: &[f32; ROWS], out: &mut [f32]) {
-    match <&mut [f32; ROWS]>::try_from(&mut *out) {
-        Ok(all) => *all = *sums,
-        // In wasm a copy of unknown length is a call that takes as long as a hundred products.
-        Err(_) => out.copy_from_slice(&sums[..out.len()]),
+fn put<'a>(totals: &[[f32; ROWS]], group: usize, out: impl Fn(usize) -> &'a mut [f32]) {
+    for (t, sums) in totals.iter().enumerate() {
+        let out = &mut out(t)[group * ROWS..];
+        match out.first_chunk_mut::<ROWS>() {
+            Some(all) => *all = *sums,
+            // In wasm a copy of unknown length is a call that takes as long as a hundred products.
+            None => out.copy_from_slice(&sums[..out.len()]),
+        }
     }
 }
 
@@ -365,11 +320,12 @@ fn divide_rows<const N: usize>(
     then: impl Fn(&Range<usize>, &[Parts<f32>; N]) + Sync,
 ) -> Result<()> {
     let tokens = x.tokens;
+    // Lines of unpacked weights.
     let mut strip = 0;
     for (m, out) in &of {
         assert!(m.is_complete() && x.cols == m.cols && out.len() >= tokens * m.rows);
         if tokens > FEW {
-            strip = strip.max(strip_bytes(m.expanded_bytes()));
+            strip = strip.max(strip_bytes(m.expanded_bytes()).div_ceil(size_of::<Line>()));
         }
     }
     let mut scratch = x.take_scratch(strip * pool.threads())?;
@@ -379,13 +335,13 @@ fn divide_rows<const N: usize>(
     let panel = &*x;
     pool.divide(units, least * ROWS * x.cols * tokens, |given, thread| {
         // SAFETY: each thread has a strip of its own.
-        let expanded = unsafe { strips.part(thread * strip..(thread + 1) * strip) };
+        let expanded = bytes_of_mut(unsafe { strips.part(thread * strip..(thread + 1) * strip) });
         for (i, m) in matrices.iter().enumerate() {
             let Range { start, end } = part(&given, i);
             let groups = start.min(m.groups())..end.min(m.groups());
             if !groups.is_empty() {
                 // SAFETY: groups are given out once, and each has its own rows.
-                with_kernel!(m.format, m.relaxed, |K| unsafe { m.product_of::<K>(groups, panel, expanded, outs[i]) });
+                unsafe { m.product_of(groups, panel, expanded, outs[i]) };
             }
         }
         then(&given, &outs);

@@ -1,4 +1,4 @@
-//! Allocation that fails with an error instead of an abort.
+//! Allocation that fails with an error instead of an abort, and memory in whole cache lines.
 
 use crate::{Error, Result};
 
@@ -26,4 +26,25 @@ fn available() -> u64 {
     return (1 << 32) - core::arch::wasm32::memory_size(0) as u64 * 65536;
     #[cfg(not(target_arch = "wasm32"))]
     0
+}
+
+/// A cache line. In an array of them no vector lies across two, if it stands at a multiple of 16 bytes.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line([u8; 64]);
+
+impl Default for Line {
+    fn default() -> Self {
+        Line([0; 64])
+    }
+}
+
+pub fn bytes_of(lines: &[Line]) -> &[u8] {
+    // SAFETY: a Line is plain bytes.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
+
+pub fn bytes_of_mut(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
 }

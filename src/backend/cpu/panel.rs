@@ -3,7 +3,7 @@
 //! Tokens stand in groups of 4, then 2, then 1. Within a group of T tokens everything is interleaved: the n-th four bytes
 //! of token t at `n * T + t`, block b (columns 32b..32b+32) at `b * T + t`.
 
-use super::memory::reserve;
+use super::memory::{Line, reserve};
 use super::pool::{Parts, Pool};
 use crate::Result;
 use crate::num::v128::*;
@@ -31,19 +31,12 @@ pub struct Panel {
     scaled_sum: Vec<f32>,
     half_scale: Vec<f32>,
     half_scaled_sum: Vec<f32>,
-    i8: Ints,
-    i16: Ints,
-    /// Where the products unpack weights.
-    scratch: Vec<u8>,
-}
-
-/// Quantized columns and, for the zero points, their negated sums over 16 and over 32 columns, as the accumulators
-/// start: I8: two i16, of columns 0-1 and of 2-3 of all quads; I16: one i32.
-#[derive(Default)]
-struct Ints {
-    data: Vec<u8>,
     minus_sum16: Vec<u32>,
     minus_sum32: Vec<u32>,
+    i8: Vec<u8>,
+    i16: Vec<u8>,
+    /// Where the products unpack weights.
+    scratch: Vec<Line>,
 }
 
 /// One group of tokens, for the kernels.
@@ -54,7 +47,9 @@ pub struct Group {
     pub scaled_sum: *const f32,
     pub half_scale: *const f32,
     pub half_scaled_sum: *const f32,
+    /// For the zero points the negated sums of the integers over 16 columns: two i16, of columns 0-1 and of 2-3 of all quads.
     pub minus_sum16: *const u32,
+    /// Over 32.
     pub minus_sum32: *const u32,
 }
 
@@ -112,11 +107,11 @@ impl Panel {
             for floats in [&mut self.scale, &mut self.scaled_sum, &mut self.half_scale, &mut self.half_scaled_sum] {
                 resize(floats, blocks)?;
             }
+            resize(&mut self.minus_sum16, blocks * 2)?;
+            resize(&mut self.minus_sum32, blocks)?;
             for (ints, needed, bytes) in [(&mut self.i8, wants(Input::I8), 1), (&mut self.i16, wants(Input::I16), 2)] {
                 if needed {
-                    resize(&mut ints.data, tokens * cols * bytes)?;
-                    resize(&mut ints.minus_sum16, blocks * 2)?;
-                    resize(&mut ints.minus_sum32, blocks)?;
+                    resize(ints, tokens * cols * bytes)?;
                 }
             }
         }
@@ -126,14 +121,14 @@ impl Panel {
             floats: wants(Input::F32).then(|| Parts::of(&mut self.floats)),
             scales: [&mut self.scale, &mut self.scaled_sum, &mut self.half_scale, &mut self.half_scaled_sum]
                 .map(|floats| Parts::of(floats)),
-            i8: wants(Input::I8).then(|| self.i8.parts()),
-            i16: wants(Input::I16).then(|| self.i16.parts()),
+            minus_sums: [&mut self.minus_sum16, &mut self.minus_sum32].map(|sums| Parts::of(sums)),
+            i8: wants(Input::I8).then(|| Parts::of(&mut self.i8)),
+            i16: wants(Input::I16).then(|| Parts::of(&mut self.i16)),
         })
     }
 
     pub fn group(&self, input: Input, first: usize) -> Group {
         let base = first * self.cols / 32;
-        let ints = if input == Input::I16 { &self.i16 } else { &self.i8 };
         if input == Input::F32 {
             let none = std::ptr::null();
             return Group {
@@ -146,24 +141,25 @@ impl Panel {
                 minus_sum32: std::ptr::null(),
             };
         }
+        let data = if input == Input::I16 { &self.i16[base * 64..] } else { &self.i8[base * 32..] };
         Group {
-            data: ints.data[base * if input == Input::I16 { 64 } else { 32 }..].as_ptr(),
+            data: data.as_ptr(),
             scale: self.scale[base..].as_ptr(),
             scaled_sum: self.scaled_sum[base..].as_ptr(),
             half_scale: self.half_scale[base..].as_ptr(),
             half_scaled_sum: self.half_scaled_sum[base..].as_ptr(),
-            minus_sum16: ints.minus_sum16[base * 2..].as_ptr(),
-            minus_sum32: ints.minus_sum32[base..].as_ptr(),
+            minus_sum16: self.minus_sum16[base * 2..].as_ptr(),
+            minus_sum32: self.minus_sum32[base..].as_ptr(),
         }
     }
 
-    /// At least `len` bytes for a product to unpack weights into; to be given back.
-    pub fn take_scratch(&mut self, len: usize) -> Result<Vec<u8>> {
-        resize(&mut self.scratch, len)?;
+    /// At least so many lines for a product to unpack weights into; to be given back.
+    pub fn take_scratch(&mut self, lines: usize) -> Result<Vec<Line>> {
+        resize(&mut self.scratch, lines)?;
         Ok(std::mem::take(&mut self.scratch))
     }
 
-    pub fn give_scratch(&mut self, scratch: Vec<u8>) {
+    pub fn give_scratch(&mut self, scratch: Vec<Line>) {
         self.scratch = scratch;
     }
 
@@ -172,14 +168,9 @@ impl Panel {
         let widest = |wanted: &[Input]| {
             inputs.iter().filter(|(input, _)| wanted.contains(input)).map(|(_, cols)| *cols).max().unwrap_or(0)
         };
-        let blocks = |cols: usize| tokens * cols / 32;
-        let ints = |input, bytes| {
-            let cols = widest(&[input]);
-            tokens * cols * bytes + 4 * 3 * blocks(cols)
-        };
-        let floats = 4 * tokens * widest(&[Input::F32]);
-        let scales = 4 * 4 * blocks(widest(&[Input::I8, Input::I16]));
-        (floats + scales + ints(Input::I8, 1) + ints(Input::I16, 2)) as u64
+        let scales_and_sums = 4 * (4 + 2 + 1) * widest(&[Input::I8, Input::I16]) / 32;
+        let columns = 4 * widest(&[Input::F32]) + widest(&[Input::I8]) + 2 * widest(&[Input::I16]);
+        (tokens * (columns + scales_and_sums)) as u64
     }
 
     pub fn bytes(&self) -> u64 {
@@ -188,8 +179,9 @@ impl Panel {
             + self.scaled_sum.capacity()
             + self.half_scale.capacity()
             + self.half_scaled_sum.capacity();
-        let ints = |i: &Ints| i.data.capacity() + 4 * (i.minus_sum16.capacity() + i.minus_sum32.capacity());
-        (floats * 4 + ints(&self.i8) + ints(&self.i16) + self.scratch.capacity()) as u64
+        let sums = self.minus_sum16.capacity() + self.minus_sum32.capacity();
+        let scratch = self.scratch.capacity() * size_of::<Line>();
+        (4 * (floats + sums) + self.i8.capacity() + self.i16.capacity() + scratch) as u64
     }
 }
 
@@ -202,24 +194,9 @@ pub struct Forms<'a> {
     cols: usize,
     floats: Option<Parts<'a, f32>>,
     scales: [Parts<'a, f32>; 4],
-    i8: Option<IntParts<'a>>,
-    i16: Option<IntParts<'a>>,
-}
-
-struct IntParts<'a> {
-    data: Parts<'a, u8>,
-    minus_sum16: Parts<'a, u32>,
-    minus_sum32: Parts<'a, u32>,
-}
-
-impl Ints {
-    fn parts(&mut self) -> IntParts<'_> {
-        IntParts {
-            data: Parts::of(&mut self.data),
-            minus_sum16: Parts::of(&mut self.minus_sum16),
-            minus_sum32: Parts::of(&mut self.minus_sum32),
-        }
-    }
+    minus_sums: [Parts<'a, u32>; 2],
+    i8: Option<Parts<'a, u8>>,
+    i16: Option<Parts<'a, u8>>,
 }
 
 impl<'a> Forms<'a> {
@@ -248,17 +225,16 @@ impl<'a> Forms<'a> {
         let times = |range: &Range<usize>, n: usize| range.start * n..range.end * n;
         // SAFETY: the caller's.
         unsafe {
-            let ints = |ints: &Option<IntParts<'a>>, bytes| {
-                ints.as_ref().map(|ints| IntsMut {
-                    data: ints.data.part(times(&columns, bytes)),
-                    minus_sum16: ints.minus_sum16.part(times(&blocks, 2)),
-                    minus_sum32: ints.minus_sum32.part(blocks.clone()),
-                })
-            };
-            let (i8, i16) = (ints(&self.i8, 1), ints(&self.i16, 2));
-            let scaled = if quantized { blocks.clone() } else { 0..0 };
-            let scales = [0, 1, 2, 3].map(|i: usize| self.scales[i].part(scaled.clone()));
-            GroupMut { size, floats: self.floats.map(|floats| floats.part(columns.clone())), scales, i8, i16 }
+            let blocks = if quantized { blocks } else { 0..0 };
+            GroupMut {
+                size,
+                floats: self.floats.map(|floats| floats.part(columns.clone())),
+                scales: self.scales.map(|scales| scales.part(blocks.clone())),
+                minus_sum16: self.minus_sums[0].part(times(&blocks, 2)),
+                minus_sum32: self.minus_sums[1].part(blocks),
+                i8: self.i8.map(|data| data.part(columns.clone())),
+                i16: self.i16.map(|data| data.part(times(&columns, 2))),
+            }
         }
     }
 }
@@ -268,14 +244,10 @@ struct GroupMut<'a> {
     size: usize,
     floats: Option<&'a mut [f32]>,
     scales: [&'a mut [f32]; 4],
-    i8: Option<IntsMut<'a>>,
-    i16: Option<IntsMut<'a>>,
-}
-
-struct IntsMut<'a> {
-    data: &'a mut [u8],
     minus_sum16: &'a mut [u32],
     minus_sum32: &'a mut [u32],
+    i8: Option<&'a mut [u8]>,
+    i16: Option<&'a mut [u8]>,
 }
 
 impl GroupMut<'_> {
@@ -318,40 +290,37 @@ impl GroupMut<'_> {
                     i32x4_extract_lane::<1>(s) + i32x4_extract_lane::<3>(s),
                 ]
             });
-            let sums = pairs.map(|[a, b]| a + b);
+            let sum: i32 = pairs.iter().flatten().sum();
 
             let at = b * size + t;
             let scale = max / 127.0;
-            let scaled_sum = scale * (sums[0] + sums[1]) as f32;
+            let scaled_sum = scale * sum as f32;
             scales[at] = scale;
             scaled_sums[at] = scaled_sum;
             half_scales[at] = scale * HALF_BIAS;
             half_scaled_sums[at] = scaled_sum * HALF_BIAS;
 
             let at16 = b * 2 * size + t;
-            if let Some(i8) = &mut self.i8 {
-                let packed = |[a, b]: [i32; 2]| u32::from((-a) as u16) | (u32::from((-b) as u16) << 16);
-                i8.minus_sum16[at16] = packed(pairs[0]);
-                i8.minus_sum16[at16 + size] = packed(pairs[1]);
-                i8.minus_sum32[at] = packed([pairs[0][0] + pairs[1][0], pairs[0][1] + pairs[1][1]]);
+            let packed = |[a, b]: [i32; 2]| u32::from((-a) as u16) | (u32::from((-b) as u16) << 16);
+            self.minus_sum16[at16] = packed(pairs[0]);
+            self.minus_sum16[at16 + size] = packed(pairs[1]);
+            self.minus_sum32[at] = packed([pairs[0][0] + pairs[1][0], pairs[0][1] + pairs[1][1]]);
+            if let Some(data) = &mut self.i8 {
                 let mut bytes = [0; 32];
                 // SAFETY: `bytes` is two vectors.
                 unsafe {
                     v128_store(bytes.as_mut_ptr(), i8x16_narrow_i16x8(q[0], q[1]));
                     v128_store(bytes[16..].as_mut_ptr(), i8x16_narrow_i16x8(q[2], q[3]));
                 }
-                scatter(i8.data, &bytes, b, size, t);
+                scatter(data, &bytes, b, size, t);
             }
-            if let Some(i16) = &mut self.i16 {
-                i16.minus_sum16[at16] = -sums[0] as u32;
-                i16.minus_sum16[at16 + size] = -sums[1] as u32;
-                i16.minus_sum32[at] = -(sums[0] + sums[1]) as u32;
+            if let Some(data) = &mut self.i16 {
                 let mut bytes = [0; 64];
                 for (bytes, &q) in bytes.chunks_exact_mut(16).zip(&q) {
                     // SAFETY: 16 bytes.
                     unsafe { v128_store(bytes.as_mut_ptr(), i16x8_even_odd(q)) };
                 }
-                scatter(i16.data, &bytes, b, size, t);
+                scatter(data, &bytes, b, size, t);
             }
         }
     }

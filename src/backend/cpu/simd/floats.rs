@@ -89,13 +89,17 @@ macro_rules! float_kernel {
                 unsafe { Self::token(groups, x.data, 4, cols, totals) }
             }
 
-            /// One after the other: the weights stay in the cache, and the sums are those of `one_token`.
+            /// One token after the other, to a group after the other: its weights stay in the cache.
             #[inline(always)]
-            unsafe fn few_tokens<const T: usize>(group: *const u8, x: Group, cols: usize, total: *mut u8) {
-                let groups = Streams { first: group, apart: 0, count: 1 };
-                for t in 0..T {
-                    // SAFETY: the caller's.
-                    unsafe { Self::token(groups, x.data.add(4 * t), 4 * T, cols, total.add(32 * t)) }
+            unsafe fn few_tokens<const T: usize>(groups: Streams, x: Group, cols: usize, totals: *mut u8) {
+                for s in 0..groups.count {
+                    for t in 0..T {
+                        // SAFETY: the caller's.
+                        unsafe {
+                            let group = Streams { first: groups.first.add(s * groups.apart), apart: 0, count: 1 };
+                            Self::token(group, x.data.add(4 * t), 4 * T, cols, totals.add(32 * (s * T + t)))
+                        }
+                    }
                 }
             }
 
@@ -117,24 +121,28 @@ macro_rules! float_kernel {
             }
 
             #[inline(always)]
-            unsafe fn tile<const T: usize>(expanded: *const u8, x: Group, cols: usize, total: *mut u8) {
-                let mut acc = [[f32x4_splat(0.0); 2]; T];
-                for k in 0..cols {
-                    // SAFETY: the caller's.
-                    unsafe {
-                        let w = [v128_load(expanded.add(32 * k)), v128_load(expanded.add(32 * k + 16))];
-                        for (t, acc) in acc.iter_mut().enumerate() {
-                            let x = v128_load32_splat(x.data.add(4 * (k * T + t)));
-                            acc[0] = f32x4_madd(w[0], x, acc[0]);
-                            acc[1] = f32x4_madd(w[1], x, acc[1]);
+            unsafe fn tiles<const T: usize>(expanded: *const u8, count: usize, x: Group, cols: usize, totals: *mut u8) {
+                for i in 0..count {
+                    let mut acc = [[f32x4_splat(0.0); 2]; T];
+                    for k in 0..cols {
+                        // SAFETY: the caller's.
+                        unsafe {
+                            let w = expanded.add(32 * (i * cols + k));
+                            let w = [v128_load(w), v128_load(w.add(16))];
+                            for (t, acc) in acc.iter_mut().enumerate() {
+                                let x = v128_load32_splat(x.data.add(4 * (k * T + t)));
+                                acc[0] = f32x4_madd(w[0], x, acc[0]);
+                                acc[1] = f32x4_madd(w[1], x, acc[1]);
+                            }
                         }
                     }
-                }
-                for (t, acc) in acc.into_iter().enumerate() {
-                    // SAFETY: 32 T bytes.
-                    unsafe {
-                        v128_store(total.add(32 * t), acc[0]);
-                        v128_store(total.add(32 * t + 16), acc[1]);
+                    for (t, acc) in acc.into_iter().enumerate() {
+                        // SAFETY: 32 T bytes.
+                        unsafe {
+                            let total = totals.add(32 * (i * T + t));
+                            v128_store(total, acc[0]);
+                            v128_store(total.add(16), acc[1]);
+                        }
                     }
                 }
             }

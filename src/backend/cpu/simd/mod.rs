@@ -9,6 +9,7 @@ pub mod ints;
 
 use crate::backend::cpu::panel::{Group, Input};
 use crate::formats::Format;
+use crate::num::v128::ByteDot;
 
 /// Rows of a group.
 pub const ROWS: usize = 8;
@@ -46,11 +47,11 @@ pub trait Kernel {
     /// `totals` to 32 bytes for the sums of each group.
     unsafe fn one_token(groups: Streams, x: Group, cols: usize, totals: *mut u8);
 
-    /// The products of a group's rows with T tokens, unpacked as it goes: bit by bit those of `one_token`.
+    /// Those with T tokens, bit by bit the sums of `one_token`.
     ///
     /// # Safety
-    /// `group` points to `group_bytes(cols)` bytes; the rest is as for `tile`.
-    unsafe fn few_tokens<const T: usize>(group: *const u8, x: Group, cols: usize, total: *mut u8);
+    /// As for `one_token`, with T tokens and 32 T bytes for the sums of each group.
+    unsafe fn few_tokens<const T: usize>(groups: Streams, x: Group, cols: usize, totals: *mut u8);
 
     /// Bytes of a group that is unpacked for many tokens; a multiple of 16.
     fn expanded_bytes(cols: usize) -> usize;
@@ -61,44 +62,86 @@ pub trait Kernel {
     /// `group` points to `group_bytes(cols)` bytes, `out` to `expanded_bytes(cols)`.
     unsafe fn expand(group: *const u8, cols: usize, out: *mut u8);
 
-    /// The products of an unpacked group's rows with T tokens.
+    /// The products of the rows of `count` unpacked groups with T tokens.
     ///
     /// # Safety
-    /// `expanded` is as `expand` left it; `x` points to a group of T tokens; `total` to 32 T bytes for the sums of each
-    /// token.
-    unsafe fn tile<const T: usize>(expanded: *const u8, x: Group, cols: usize, total: *mut u8);
+    /// `expanded` points to groups as `expand` left them, one behind the other; the rest is as for `few_tokens`.
+    unsafe fn tiles<const T: usize>(expanded: *const u8, count: usize, x: Group, cols: usize, totals: *mut u8);
 }
 
-/// Calls a generic function with the kernel of a format.
-macro_rules! with_kernel {
-    ($format:expr, $relaxed:expr, |$K:ident| $e:expr) => {{
-        use $crate::backend::cpu::simd::{floats, formats as f, ints::*};
-        // In the browser each binary has its own flavour, and needs no other.
-        let relaxed = if cfg!(target_arch = "wasm32") { $crate::num::v128::RELAXED } else { $relaxed };
-        macro_rules! go {
-            ($kernel:ty) => {{
-                type $K = $kernel;
-                $e
-            }};
-        }
-        macro_rules! int {
-            ($format_type:ty) => {
-                if relaxed { go!(Ints<$format_type, Bytes>) } else { go!(Ints<$format_type, Pairs>) }
-            };
-        }
-        match $format {
-            $crate::formats::Format::F32 => go!(floats::F32),
-            $crate::formats::Format::F16 => go!(floats::F16),
-            $crate::formats::Format::BF16 => go!(floats::BF16),
-            $crate::formats::Format::Q8_0 => go!(Ints<f::Q8_0, Pairs>),
-            $crate::formats::Format::Q4_0 => int!(f::Q4_0),
-            $crate::formats::Format::Q4_1 => int!(f::Q4_1),
-            $crate::formats::Format::Q5_0 => int!(f::Q5_0),
-            $crate::formats::Format::Q5_1 => int!(f::Q5_1),
-            $crate::formats::Format::Q4_K => int!(f::Q4_K),
-            $crate::formats::Format::Q5_K => int!(f::Q5_K),
-            $crate::formats::Format::Q6_K => int!(f::Q6_K),
-        }
-    }};
+type OfPacked = unsafe fn(Streams, Group, usize, *mut u8);
+type OfExpanded = unsafe fn(*const u8, usize, Group, usize, *mut u8);
+
+/// A [`Kernel`] whose format only the model knows.
+pub struct Kernels {
+    pub input: Input,
+    pub group_bytes: fn(usize) -> usize,
+    pub pack: fn(&[&[u8]; ROWS], &mut [u8]),
+    pub unpack: fn(&[u8], usize, &mut [f32]),
+    /// Of one, two and four tokens.
+    pub packed: [OfPacked; 3],
+    pub expanded_bytes: fn(usize) -> usize,
+    pub expand: unsafe fn(*const u8, usize, *mut u8),
+    /// Of two and four tokens.
+    pub tiles: [OfExpanded; 2],
 }
-pub(crate) use with_kernel;
+
+impl Kernels {
+    const fn of<K: Kernel>() -> Kernels {
+        Kernels {
+            input: K::INPUT,
+            group_bytes: K::group_bytes,
+            pack: K::pack,
+            unpack: K::unpack,
+            packed: [K::one_token, K::few_tokens::<2>, K::few_tokens::<4>],
+            expanded_bytes: K::expanded_bytes,
+            expand: K::expand,
+            tiles: [K::tiles::<2>, K::tiles::<4>],
+        }
+    }
+}
+
+/// The kernel of a format, for an engine that multiplies bytes in this way.
+pub fn kernels(format: Format, dot: ByteDot) -> &'static Kernels {
+    use floats::*;
+    use formats as f;
+    use ints::*;
+    macro_rules! of {
+        ($kernel:ty) => {
+            const { &Kernels::of::<$kernel>() }
+        };
+    }
+    // A binary has no kernels of the instructions that it lacks, nor those for engines that lack what it has.
+    let (relaxed, plain) = if cfg!(target_arch = "wasm32") {
+        (cfg!(target_feature = "relaxed-simd"), !cfg!(target_feature = "relaxed-simd"))
+    } else {
+        (true, true)
+    };
+    macro_rules! int {
+        ($format:ty) => {
+            match dot {
+                ByteDot::Unsigned | ByteDot::Signed if relaxed => of!(Ints<$format, Wide<false>>),
+                ByteDot::Pairs if plain => of!(Ints<$format, Pairs>),
+                _ if relaxed => of!(Ints<$format, Narrow>),
+                _ => of!(Ints<$format, Pairs>),
+            }
+        };
+    }
+    match format {
+        Format::F32 => of!(F32),
+        Format::F16 => of!(F16),
+        Format::BF16 => of!(BF16),
+        Format::Q8_0 => match dot {
+            ByteDot::Unsigned if relaxed => of!(Ints<f::Q8_0, Wide<false>>),
+            ByteDot::Signed if relaxed => of!(Ints<f::Q8_0, Wide<true>>),
+            _ => of!(Ints<f::Q8_0, Pairs>),
+        },
+        Format::Q4_0 => int!(f::Q4_0),
+        Format::Q4_1 => int!(f::Q4_1),
+        Format::Q5_0 => int!(f::Q5_0),
+        Format::Q5_1 => int!(f::Q5_1),
+        Format::Q4_K => int!(f::Q4_K),
+        Format::Q5_K => int!(f::Q5_K),
+        Format::Q6_K => int!(f::Q6_K),
+    }
+}

@@ -42,13 +42,13 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
                 }
             }
         }
-        if Self::SIGNED {
+        if F::HIGH == 4 {
             for q in 0..8 {
                 for (r, raw) in raw.iter().enumerate() {
-                    let [a, b, c, d] = F::quad(raw, sub, q).to_le_bytes();
-                    let at = 32 * q + 16 * (r / 4) + 2 * (r % 4);
-                    codes[at..at + 2].copy_from_slice(&[a, c]);
-                    codes[at + 8..at + 10].copy_from_slice(&[b, d]);
+                    let quad = F::quad(raw, sub, q).to_le_bytes();
+                    for (i, code) in quad.into_iter().enumerate() {
+                        codes[Self::byte_at(q, r, i)] = code.wrapping_add(Self::BYTE_ZERO);
+                    }
                 }
             }
             return;
@@ -70,5 +70,11 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
                 }
             }
         }
+    }
+
+    /// Where a block of whole bytes has that of column 4q + i of row r.
+    pub(super) fn byte_at(q: usize, r: usize, i: usize) -> usize {
+        let half = 32 * q + 16 * (r / 4);
+        half + if Self::PAIRED { 8 * (i % 2) + 2 * (r % 4) + i / 2 } else { 4 * (r % 4) + i }
     }
 }

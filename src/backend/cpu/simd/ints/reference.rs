@@ -26,8 +26,8 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     fn code_of(block: &[u8], row: usize, col: usize) -> i32 {
         let codes = &block[Self::SCALE_BYTES..];
         let (q, i, h, r) = (col / 4, col % 4, row / 4, row % 4);
-        if Self::SIGNED {
-            return (codes[32 * q + 16 * h + 8 * (i % 2) + 2 * r + i / 2] as i8).into();
+        if F::HIGH == 4 {
+            return (codes[Self::byte_at(q, row, i)].wrapping_sub(Self::BYTE_ZERO) as i8).into();
         }
         let byte = codes[16 * q + 4 * r + i];
         let mut code = if h == 0 { byte & ((1 << (4 + F::HIGH)) - 1) } else { byte >> (4 + F::HIGH) };

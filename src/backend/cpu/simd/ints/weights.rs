@@ -57,9 +57,12 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     #[inline(always)]
     pub(super) unsafe fn quad<const Q: usize>(p: *const u8, rest: *const u8, masks: &Masks) -> [[v128; 2]; 2] {
         unsafe {
-            if Self::SIGNED {
+            if Self::PAIRED {
                 let w = |i: usize| i16x8_load_extend_i8x8(p.add(32 * Q + 8 * i));
                 return [[w(0), w(2)], [w(1), w(3)]];
+            }
+            if Self::WHOLE {
+                return [[v128_load(p.add(32 * Q)), v128_load(p.add(32 * Q + 16))]; 2];
             }
             let v = v128_load(p.add(16 * Q));
             let mut w = [v128_and(v, masks.low), v128_and(u16x8_shr(v, 4 + F::HIGH as u32), masks.top)];
@@ -81,7 +84,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     #[inline(always)]
     pub(super) unsafe fn quad_at(p: *const u8, q: usize, masks: &Masks) -> [[v128; 2]; 2] {
         unsafe {
-            if Self::SIGNED {
+            if F::HIGH == 4 {
                 return Self::quad::<0>(p.add(32 * q), p, masks);
             }
             let v = v128_load(p.add(16 * q));
