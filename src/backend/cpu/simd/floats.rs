@@ -63,7 +63,6 @@ macro_rules! float_kernel {
         }
 
         impl Kernel for $name {
-            const FORMAT: Format = Format::$name;
             const INPUT: Input = Input::F32;
 
             fn group_bytes(cols: usize) -> usize {

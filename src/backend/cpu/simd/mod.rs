@@ -28,7 +28,6 @@ pub struct Streams {
 
 /// How one format is packed and multiplied.
 pub trait Kernel {
-    const FORMAT: Format;
     const INPUT: Input;
 
     /// Bytes of a group of eight rows of `cols` columns; a multiple of 16.

@@ -32,7 +32,6 @@ use std::marker::PhantomData;
 use super::formats::{Quantized, Scales};
 use super::{Kernel, ROWS, Streams};
 use crate::backend::cpu::panel::{Group, HALF_BIAS, Input};
-use crate::formats::Format;
 use crate::num::v128::*;
 
 pub struct Ints<F, D>(PhantomData<(F, D)>);
@@ -97,7 +96,6 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
 }
 
 impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
-    const FORMAT: Format = F::FORMAT;
     const INPUT: Input = D::INPUT;
 
     fn group_bytes(cols: usize) -> usize {
