@@ -223,6 +223,13 @@ fn extremes_do_not_overflow() {
     }
 }
 
+/// Where one instruction multiplies bytes, those of Q8_0 are not widened to pairs.
+#[test]
+fn whole_bytes_are_read_as_bytes() {
+    let input = |dot| Matrix::multiplied_by(dot, Format::Q8_0, 8, 32).unwrap().input();
+    assert_eq!(DOTS.map(input), [Input::I16, Input::I16, Input::I8, Input::I8]);
+}
+
 #[test]
 fn wrong_uploads_are_errors() {
     assert!(Matrix::new(Format::Q4_K, 4, 128).is_err(), "half a block");

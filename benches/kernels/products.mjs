@@ -4,33 +4,23 @@
 //
 // In Node's V8, one thread. --shape: rows, columns and how many such matrices are multiplied in turn; one stays in the caches, 40 of 2048 x 2048 do
 // not. The least of the rounds, in ms, G multiply-adds/s and GB/s of packed weights. --save keeps this build's binary, --old compares with such a one, in turn.
-import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
-import { build, GGML } from './build.mjs';
+import { binaries, GGML, option, withRelaxedSimd } from './build.mjs';
 
-const option = (name, otherwise) => {
-  const i = process.argv.indexOf('--' + name);
-  return i < 0 ? otherwise : process.argv[i + 1];
-};
-if (parseInt(process.versions.node) < 22 && !process.execArgv.join().includes('relaxed')) {
-  execFileSync(process.execPath, ['--experimental-wasm-relaxed-simd', ...process.argv.slice(1)], { stdio: 'inherit' });
-  process.exit();
-}
+withRelaxedSimd();
 
 /** Multiply-adds of a measurement, at least. */
 const ENOUGH = 5e7;
 
 const [rows, cols, copies] = option('shape', '1536,512,1').split(',').map(Number);
 const rounds = Number(option('rounds', 40));
-const [old, save] = [option('old'), option('save')];
-const binaries = { ...(old && { old: fs.readFileSync(old) }) };
-for (const flavour of option('features', 'relaxed').split(',')) binaries[flavour] = Buffer.from(build(flavour), 'base64');
-if (save) fs.writeFileSync(save, Object.values(binaries).at(-1));
+const measured = binaries();
+if (option('save')) fs.writeFileSync(option('save'), Object.values(measured).at(-1));
 
 console.log(`${rows} x ${cols} x ${copies}\nformat  tokens  binary        ms  G madds/s    GB/s  times the first`);
 for (const format of option('formats', 'Q4_0,Q8_0,Q4_K,Q5_0,Q6_K,F16').split(',')) {
   const builds = [];
-  for (const [binary, bytes] of Object.entries(binaries)) {
+  for (const [binary, bytes] of Object.entries(measured)) {
     const wasm = (await WebAssembly.instantiate(bytes)).instance.exports;
     builds.push({ binary, wasm, packed: wasm.matrices(GGML[format], rows, cols, copies) });
   }

@@ -9,13 +9,9 @@
 // benches/web) by the clock; with --node in Node's V8 by processor time, which a busy machine disturbs less.
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
-import { build, GGML } from './build.mjs';
+import { build, GGML, option } from './build.mjs';
 
 const ROOT = path.join(import.meta.dirname, '../..');
-const option = (name, otherwise) => {
-  const i = process.argv.indexOf('--' + name);
-  return i < 0 ? otherwise : process.argv[i + 1];
-};
 const formats = option('formats', 'Q4_0,Q8_0,Q4_K,Q5_0,Q6_K,F16').split(',');
 const flavours = option('features', 'relaxed,plain').split(',');
 const inNode = process.argv.includes('--node');

@@ -4,12 +4,8 @@
 // Compiles the benchmark's wasm with V8's optimizing compiler alone, runs one token, two, four, eight and 128 through two layers, and reads the
 // machine code (x86-64) that V8 prints. A spilled vector lies across two cache lines or not as the stack happens to be aligned.
 import { execFileSync } from 'node:child_process';
-import { build, GGML } from './build.mjs';
+import { build, GGML, option } from './build.mjs';
 
-const option = (name, otherwise) => {
-  const i = process.argv.indexOf('--' + name);
-  return i < 0 ? otherwise : process.argv[i + 1];
-};
 const format = option('format', 'Q4_0');
 if (!process.execArgv.includes('--print-wasm-code')) {
   const args = ['--no-liftoff', '--print-wasm-code', ...(parseInt(process.versions.node) < 22 ? ['--experimental-wasm-relaxed-simd'] : []), ...process.argv.slice(1), '--child'];

@@ -4,18 +4,9 @@
 //
 // Decodes (or evaluates batches of --tokens) at these positions in Node's V8, one thread, and prints for each kind of step the
 // least of a pass over all layers, in milliseconds. --old: another build's binary, in turn with this one's.
-import { execFileSync } from 'node:child_process';
-import fs from 'node:fs';
-import { build, GGML } from './build.mjs';
+import { binaries, GGML, option, withRelaxedSimd } from './build.mjs';
 
-const option = (name, otherwise) => {
-  const i = process.argv.indexOf('--' + name);
-  return i < 0 ? otherwise : process.argv[i + 1];
-};
-if (parseInt(process.versions.node) < 22 && !process.execArgv.join().includes('relaxed')) {
-  execFileSync(process.execPath, ['--experimental-wasm-relaxed-simd', ...process.argv.slice(1)], { stdio: 'inherit' });
-  process.exit();
-}
+withRelaxedSimd();
 
 // hidden, ffn, heads, KV heads, head dim, layers, vocabulary, window, period of its layers
 const SHAPES = {
@@ -29,9 +20,7 @@ const SHAPES = {
 const STEPS = ['qkv', 'attention', 'attention_out', 'gate_up', 'down', 'head'];
 const [format, tokens, rounds] = [option('format', 'Q4_0'), Number(option('tokens', 1)), Number(option('rounds', 24))];
 const positions = option('at', '128,1024,4096').split(',').map(Number);
-const old = option('old');
-const binaries = { ...(old && { old: fs.readFileSync(old) }) };
-for (const flavour of option('features', 'relaxed').split(',')) binaries[flavour] = Buffer.from(build(flavour), 'base64');
+const measured = binaries();
 
 const least = (values) => Math.min(...values);
 console.log(`${format}, ${tokens} token(s) a pass, ms a pass`);
@@ -40,7 +29,7 @@ for (const name of option('shapes', '135M,0.5B,gemma-270M').split(',')) {
   const [hidden, ffn, heads, kvHeads, dim, layers, vocab, window, period] = SHAPES[name];
   for (const at of positions) {
     const models = [];
-    for (const [binary, bytes] of Object.entries(binaries)) {
+    for (const [binary, bytes] of Object.entries(measured)) {
       const wasm = (await WebAssembly.instantiate(bytes)).instance.exports;
       wasm.shape(GGML[format], hidden, ffn, heads, kvHeads, dim, layers, vocab, at + tokens + 128, window, period);
       for (let start = 0; start < at; start += 128) wasm.embed(Math.min(128, at - start), start);

@@ -12,12 +12,21 @@ pub trait Dot {
     const BYTE_SHIFT: u32 = 0;
 
     /// Four rows' quads, as bytes below 128, for each of the STEPS; `even`: a mask of even bytes.
-    fn weights(bytes: v128, even: v128) -> [v128; 2];
+    #[inline(always)]
+    fn weights(bytes: v128, _even: v128) -> [v128; 2] {
+        [bytes, bytes]
+    }
     fn step(acc: v128, w: v128, x: v128) -> v128;
     /// Where the accumulators start: the splatted `minus_sum` of the panel times the zero point.
-    fn start(minus_sum: v128, zero_shift: u32) -> v128;
+    #[inline(always)]
+    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
+        i32x4_shl(i32x4_extadd_pairwise_i16x8(minus_sum), zero_shift)
+    }
     /// One i32 per row.
-    fn sum(acc: v128) -> v128;
+    #[inline(always)]
+    fn sum(acc: v128) -> v128 {
+        acc
+    }
 }
 
 /// Relaxed dot product into pairs of i16. A block's sums fit: 16 columns of a lane, times 127, times at most 16 of a
@@ -26,10 +35,6 @@ pub struct Narrow;
 impl Dot for Narrow {
     const INPUT: Input = Input::I8;
     const STEPS: usize = 1;
-    #[inline(always)]
-    fn weights(bytes: v128, _: v128) -> [v128; 2] {
-        [bytes, bytes]
-    }
     #[inline(always)]
     fn step(acc: v128, w: v128, x: v128) -> v128 {
         i16x8_add(acc, i16x8_dot_i8x16_i7x16(x, w))
@@ -51,20 +56,8 @@ impl<const SIGNED: bool> Dot for Wide<SIGNED> {
     const STEPS: usize = 1;
     const BYTE_SHIFT: u32 = if SIGNED { 0 } else { 7 };
     #[inline(always)]
-    fn weights(bytes: v128, _: v128) -> [v128; 2] {
-        [bytes, bytes]
-    }
-    #[inline(always)]
     fn step(acc: v128, w: v128, x: v128) -> v128 {
         i32x4_dot_i8x16_add::<SIGNED>(x, w, acc)
-    }
-    #[inline(always)]
-    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
-        i32x4_shl(i32x4_extadd_pairwise_i16x8(minus_sum), zero_shift)
-    }
-    #[inline(always)]
-    fn sum(acc: v128) -> v128 {
-        acc
     }
 }
 
@@ -81,13 +74,5 @@ impl Dot for Pairs {
     #[inline(always)]
     fn step(acc: v128, w: v128, x: v128) -> v128 {
         i32x4_add(acc, i32x4_dot_i16x8(w, x))
-    }
-    #[inline(always)]
-    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
-        i32x4_shl(i32x4_extadd_pairwise_i16x8(minus_sum), zero_shift)
-    }
-    #[inline(always)]
-    fn sum(acc: v128) -> v128 {
-        acc
     }
 }
