@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 // Where a token's time goes: node benches/kernels/steps.mjs [--shapes 135M,0.5B] [--format Q4_0] [--at 128,1024,4096]
-//   [--tokens 1] [--features relaxed] [--rounds 24] [--old FILE.wasm]
+//   [--tokens 1] [--layers N] [--features relaxed] [--rounds 24] [--old FILE.wasm]
 //
 // Decodes (or evaluates batches of --tokens) at these positions in Node's V8, one thread, and prints for each kind of step the
-// least of a pass over all layers, in milliseconds. --old: another build's binary, in turn with this one's.
+// least of a pass over all layers, in milliseconds. --old: another build's binary, in turn with this one's. One layer
+// instead of the shape's shows what attention takes in the caches.
 import { binaries, GGML, option, withRelaxedSimd } from './build.mjs';
 
 withRelaxedSimd();
@@ -26,7 +27,8 @@ const least = (values) => Math.min(...values);
 console.log(`${format}, ${tokens} token(s) a pass, ms a pass`);
 console.log('shape       binary   position ' + [...STEPS, 'all'].map((s) => s.padStart(14)).join('') + '   cache MB');
 for (const name of option('shapes', '135M,0.5B,gemma-270M').split(',')) {
-  const [hidden, ffn, heads, kvHeads, dim, layers, vocab, window, period] = SHAPES[name];
+  const [hidden, ffn, heads, kvHeads, dim, ofShape, vocab, window, period] = SHAPES[name];
+  const layers = Number(option('layers', ofShape));
   for (const at of positions) {
     const models = [];
     for (const [binary, bytes] of Object.entries(measured)) {

@@ -1,7 +1,7 @@
 //! Causal attention of the batch's queries over the cache.
 //!
 //! A unit of work is one head of the cache, a group of the queries that share it, and a run of positions, whose keys and
-//! values are read once for all of them, chunk by chunk (`tile`). A batch of few tokens is split over its positions as well; the
+//! values are read once for all of them, a few chunks at a time (`tile`). A batch of few tokens is split over its positions as well; the
 //! parts are merged afterwards. Where the cuts are depends on the sizes alone, never on the threads.
 
 mod tile;
@@ -9,26 +9,26 @@ mod tile;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-use super::kv_cache::{CHUNK, Element, Head, I8, I16, room};
+use super::kv_cache::{CHUNK, Chunk, Element, Head, I8, I16, room};
 use super::matrix::FEW;
 use super::memory::{reserve, zeros};
 use super::pool::{Parts, Pool};
 use super::{CpuBackend, math};
 use crate::Result;
 use crate::backend::spec::{DecoderSpec, LayerKind};
-use tile::{TILE, Tile, quantize};
+use tile::{SPAN, TILE, Tile, quantize};
 
 /// Queries of a unit: their sums, and a chunk of keys and values, should stay in the first-level cache.
 const GROUP: usize = 32;
 
 /// The least positions of a part, and the most parts.
-const PART: usize = 128;
+const PART: usize = SPAN * CHUNK;
 const MOST_PARTS: usize = 32;
 
 /// Positions of a part. Where parts begin depends on the position alone, so that a token's results are the same bits in any
 /// batch of FEW.
 fn part_len(spec: &DecoderSpec) -> usize {
-    spec.context_length.div_ceil(MOST_PARTS).next_multiple_of(CHUNK).max(PART)
+    spec.context_length.div_ceil(MOST_PARTS).next_multiple_of(PART)
 }
 
 /// Greatest score, sum of the exponentials, two unused, and the weighted sum of the values.
@@ -200,12 +200,13 @@ impl Attention<'_> {
         scratch.greatest[..n].fill(f32::MIN);
         scratch.sums[..n].fill(0.0);
         scratch.totals[..n * room].fill(0.0);
-        for c in positions.start / CHUNK..positions.end.div_ceil(CHUNK) {
-            let chunk = head.chunk(c);
+        let span = SPAN * CHUNK;
+        for first in (positions.start / span * span..positions.end).step_by(span) {
+            let chunks: [Chunk; SPAN] = std::array::from_fn(|i| head.chunk(first / CHUNK + i));
             for tile in tiles() {
                 let mut seen: [Range<usize>; TILE] = std::array::from_fn(|_| 0..0);
                 for (seen, &end) in seen.iter_mut().zip(&scratch.ends[tile.clone()]) {
-                    let within = |p: usize| p.clamp(c * CHUNK, (c + 1) * CHUNK) - c * CHUNK;
+                    let within = |p: usize| p.clamp(first, first + span) - first;
                     let start = end.saturating_sub(self.window).max(positions.start);
                     *seen = within(start)..within(end.min(positions.end));
                 }
@@ -219,7 +220,7 @@ impl Attention<'_> {
                     sums: &mut scratch.sums[tile.clone()],
                     totals: &mut scratch.totals[tile.start * room..tile.end * room],
                 };
-                scratch.tile.run::<E>(chunk, of, &seen, room);
+                scratch.tile.run::<E>(&chunks, of, &seen, room);
             }
         }
         for i in 0..n {

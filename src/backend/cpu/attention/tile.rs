@@ -1,4 +1,4 @@
-//! Up to four queries against a chunk of positions, in integers: scores, their softmax, weighted values.
+//! Up to four queries against a few chunks of positions, in integers: scores, their softmax, weighted values.
 //!
 //! Products are summed in 32 bits. What a query, or the weights of a chunk's values, may be is limited for that: by the
 //! greatest i16 and by the sum of all, so that peaks and plateaus both keep what bits there are.
@@ -10,6 +10,12 @@ use crate::num::exp::Exp2;
 use crate::num::v128::*;
 
 pub const TILE: usize = 4;
+
+/// Chunks that are read side by side, a block of each in turn, as a matrix's groups are (`simd::STREAMS`).
+pub const SPAN: usize = 2;
+
+/// Positions of a chunk that a query sees.
+type Seen = Range<usize>;
 
 /// Of the absolute values of integers that multiply the cache's, with room for their rounding.
 fn most_sum<E: Element>(count: usize) -> f32 {
@@ -69,27 +75,40 @@ pub struct Queries<'a> {
     pub totals: &'a mut [f32],
 }
 
-/// Room for a tile.
-pub struct Tile {
+/// Room for a tile: a span's scores, and the weights that they become, as pairs of positions.
+#[derive(Default)]
+pub struct Tile([OfChunk; SPAN]);
+
+struct OfChunk {
     scores: [[f32; CHUNK]; TILE],
-    /// Pairs of positions as i16.
     weights: [[[i16; 8]; CHUNK / 8]; TILE],
+    seen: [Seen; TILE],
+    /// Behind the last position that one of the queries sees, in whole blocks; 0: none is seen.
+    end: usize,
+    /// What the integers that each row's weights give are to be multiplied by.
+    worth: [f32; TILE],
 }
 
-impl Default for Tile {
-    fn default() -> Tile {
-        Tile { scores: [[0.0; CHUNK]; TILE], weights: [[[0; 8]; CHUNK / 8]; TILE] }
+impl Default for OfChunk {
+    fn default() -> OfChunk {
+        OfChunk {
+            scores: [[0.0; CHUNK]; TILE],
+            weights: [[[0; 8]; CHUNK / 8]; TILE],
+            seen: Default::default(),
+            end: 0,
+            worth: [0.0; TILE],
+        }
     }
 }
 
 impl Tile {
-    /// `seen`: the positions of the chunk that each query sees.
-    pub fn run<E: Element>(&mut self, chunk: Chunk, of: Queries, seen: &[Range<usize>; TILE], room: usize) {
+    /// `seen`: the positions, from the first chunk's beginning, that each query sees.
+    pub fn run<E: Element>(&mut self, chunks: &[Chunk; SPAN], of: Queries, seen: &[Range<usize>; TILE], room: usize) {
         match of.scales.len() {
-            4 => self.run_of::<E, 4, 2>(chunk, of, seen, room),
-            3 => self.run_of::<E, 3, 2>(chunk, of, seen, room),
-            2 => self.run_of::<E, 2, 4>(chunk, of, seen, room),
-            _ => self.run_of::<E, 1, 4>(chunk, of, seen, room),
+            4 => self.run_of::<E, 4, 2>(chunks, of, seen, room),
+            3 => self.run_of::<E, 3, 2>(chunks, of, seen, room),
+            2 => self.run_of::<E, 2, 4>(chunks, of, seen, room),
+            _ => self.run_of::<E, 1, 4>(chunks, of, seen, room),
         }
     }
 
@@ -97,98 +116,115 @@ impl Tile {
     #[inline(never)]
     fn run_of<E: Element, const R: usize, const W: usize>(
         &mut self,
-        chunk: Chunk,
+        chunks: &[Chunk; SPAN],
         of: Queries,
         seen: &[Range<usize>; TILE],
         room: usize,
     ) {
         assert!(of.words.len() == R * room / 2 && of.totals.len() == R * room && room % (4 * W) == 0);
-        assert!(chunk.keys.len() == CHUNK * room * E::BYTES && chunk.values.len() == chunk.keys.len());
-        let end = seen.iter().map(|seen| seen.end).max().unwrap_or(0).next_multiple_of(4 * W);
-        for at in (0..end).step_by(4 * W) {
-            // SAFETY: whole blocks of eight positions, within the chunk.
-            let acc = unsafe { scores::<E, R, W>(chunk.keys.as_ptr().add(at * room * E::BYTES), &of, room) };
-            for r in 0..R {
-                let scale = f32x4_splat(of.scales[r]);
-                for w in 0..W {
-                    let of_keys = f32x4_load(&chunk.key_scales.as_chunks().0[at / 4 + w]);
-                    let place = &mut self.scores[r].as_chunks_mut().0[at / 4 + w];
-                    f32x4_store(place, f32x4_mul(f32x4_convert_i32x4(acc[r][w]), f32x4_mul(of_keys, scale)));
+        let parts = &mut self.0;
+        for (i, (part, chunk)) in parts.iter_mut().zip(chunks).enumerate() {
+            assert!(chunk.keys.len() == CHUNK * room * E::BYTES && chunk.values.len() == chunk.keys.len());
+            let within = |p: usize| p.clamp(i * CHUNK, (i + 1) * CHUNK) - i * CHUNK;
+            part.seen = std::array::from_fn(|r| {
+                let seen = within(seen[r].start)..within(seen[r].end);
+                if seen.is_empty() { 0..0 } else { seen }
+            });
+            part.end = part.seen.iter().map(|seen| seen.end).max().unwrap_or(0).next_multiple_of(4 * W);
+        }
+        for at in (0..CHUNK).step_by(4 * W) {
+            for (part, chunk) in parts.iter_mut().zip(chunks).filter(|(part, _)| at < part.end) {
+                // SAFETY: whole blocks of eight positions, within the chunk.
+                let acc = unsafe { scores::<E, R, W>(chunk.keys.as_ptr().add(at * room * E::BYTES), &of, room) };
+                for r in 0..R {
+                    let scale = f32x4_splat(of.scales[r]);
+                    for w in 0..W {
+                        let of_keys = f32x4_load(&chunk.key_scales.as_chunks().0[at / 4 + w]);
+                        let place = &mut part.scores[r].as_chunks_mut().0[at / 4 + w];
+                        f32x4_store(place, f32x4_mul(f32x4_convert_i32x4(acc[r][w]), f32x4_mul(of_keys, scale)));
+                    }
                 }
             }
         }
-        let known = (&mut *of.greatest, &mut *of.sums);
-        let (rescale, worth) = weigh::<E, R>(&mut self.scores, &mut self.weights, end, seen, chunk.value_scales, known);
+        let rescale = weigh::<E, R>(parts, chunks, of.greatest, of.sums);
         for column in (0..room).step_by(4 * W) {
-            // SAFETY: blocks of eight columns, and as many weights as there are positions.
-            let acc = unsafe {
-                values::<E, R, W>(chunk.values.as_ptr().add(column * CHUNK * E::BYTES), &self.weights, end / 2)
-            };
-            for r in 0..R {
-                let (old, new) = (f32x4_splat(rescale[r]), f32x4_splat(worth[r]));
-                for w in 0..W {
-                    let place = &mut of.totals[r * room..].as_chunks_mut().0[column / 4 + w];
-                    let sum = f32x4_mul(f32x4_convert_i32x4(acc[r][w]), new);
-                    f32x4_store(place, f32x4_madd(f32x4_load(place), old, sum));
+            let mut old = rescale;
+            for (part, chunk) in parts.iter().zip(chunks) {
+                // SAFETY: blocks of eight columns, and as many weights as there are positions.
+                let acc = unsafe {
+                    values::<E, R, W>(chunk.values.as_ptr().add(column * CHUNK * E::BYTES), &part.weights, part.end / 2)
+                };
+                for r in 0..R {
+                    let (old, new) = (f32x4_splat(old[r]), f32x4_splat(part.worth[r]));
+                    for w in 0..W {
+                        let place = &mut of.totals[r * room..].as_chunks_mut().0[column / 4 + w];
+                        let sum = f32x4_mul(f32x4_convert_i32x4(acc[r][w]), new);
+                        f32x4_store(place, f32x4_madd(f32x4_load(place), old, sum));
+                    }
                 }
+                old = [1.0; TILE];
             }
         }
     }
 }
 
-/// Scores of the first `end` positions become weights. Returns what the totals so far of each row, and the integers that its
-/// weights give, are to be multiplied by. What is one number for a row is computed for all rows at once.
+/// Scores become weights. Returns what the totals so far of each row are to be multiplied by. What is one number for a row is
+/// computed for all rows at once.
 #[inline(always)]
 fn weigh<E: Element, const R: usize>(
-    scores: &mut [[f32; CHUNK]; TILE],
-    weights: &mut [[[i16; 8]; CHUNK / 8]; TILE],
-    end: usize,
-    seen: &[Range<usize>; TILE],
-    value_scales: &[f32; CHUNK],
-    (greatest, sums): (&mut [f32], &mut [f32]),
-) -> ([f32; TILE], [f32; TILE]) {
-    let zero = f32x4_splat(0.0);
+    parts: &mut [OfChunk; SPAN],
+    chunks: &[Chunk; SPAN],
+    greatest: &mut [f32],
+    sums: &mut [f32],
+) -> [f32; TILE] {
     let mut before = [0.0; TILE];
     before[..R].copy_from_slice(&greatest[..R]);
-    let mut max = [zero; TILE];
-    for r in 0..R {
-        let row = &mut scores[r][..end];
-        hide(row, &seen[r], f32::MIN);
-        max[r] = row.as_chunks().0.iter().fold(f32x4_splat(before[r]), |max, four| f32x4_max(max, f32x4_load(four)));
+    let mut max = before.map(|greatest| f32x4_splat(greatest));
+    for part in parts.iter_mut() {
+        for r in 0..R {
+            let row = &mut part.scores[r][..part.end];
+            hide(row, &part.seen[r], f32::MIN);
+            max[r] = row.as_chunks().0.iter().fold(max[r], |max, four| f32x4_max(max, f32x4_load(four)));
+        }
     }
     let greatests = f32x4_greatests(max);
     let rescale = lanes(Exp2::kept().of(f32x4_sub(f32x4_load(&before), greatests)));
-    let now = lanes(greatests);
-    let mut sums_of = [[zero; TILE]; 3];
-    exponentials(&mut scores[..R], end, &now, seen, value_scales, &mut sums_of);
-    let [exps, all, most] = sums_of;
-    let exps = lanes(f32x4_sums(exps));
-    let (all, most) = (lanes(f32x4_sums(all)), lanes(f32x4_greatests(most)));
-    let (mut worth, rounder) = ([0.0; TILE], Rounder::kept());
-    for r in 0..R {
-        let factor = factor::<E>(most[r], all[r], CHUNK);
-        worth[r] = inverse(factor);
-        let factor = f32x4_splat(factor);
-        for ([a, b], out) in scores[r][..end].as_chunks::<4>().0.as_chunks().0.iter().zip(&mut weights[r]) {
-            let [a, b] = [a, b].map(|four| rounder.integers(f32x4_mul(f32x4_load(four), factor)));
-            // SAFETY: 16 bytes.
-            unsafe { v128_store(out.as_mut_ptr().cast(), i16x8_narrow_i32x4(a, b)) };
+    let (now, rounder) = (lanes(greatests), Rounder::kept());
+    let mut exps = [f32x4_splat(0.0); TILE];
+    for (part, chunk) in parts.iter_mut().zip(chunks) {
+        let (end, mut sums_of) = (part.end, [exps, [f32x4_splat(0.0); TILE], [f32x4_splat(0.0); TILE]]);
+        exponentials(&mut part.scores[..R], end, &now, &part.seen, chunk.value_scales, &mut sums_of);
+        let (all, most) = (lanes(f32x4_sums(sums_of[1])), lanes(f32x4_greatests(sums_of[2])));
+        exps = sums_of[0];
+        for r in 0..R {
+            let factor = factor::<E>(most[r], all[r], CHUNK);
+            part.worth[r] = inverse(factor);
+            let factor = f32x4_splat(factor);
+            for ([a, b], out) in part.scores[r][..end].as_chunks::<4>().0.as_chunks().0.iter().zip(&mut part.weights[r])
+            {
+                let [a, b] = [a, b].map(|four| rounder.integers(f32x4_mul(f32x4_load(four), factor)));
+                // SAFETY: 16 bytes.
+                unsafe { v128_store(out.as_mut_ptr().cast(), i16x8_narrow_i32x4(a, b)) };
+            }
         }
-        // Where nothing is seen, nothing is greater either: the exponentials are of no difference.
-        let exps = if seen[r].is_empty() { 0.0 } else { exps[r] };
-        (greatest[r], sums[r]) = (now[r], sums[r] * rescale[r] + exps);
     }
-    (rescale, worth)
+    let exps = lanes(f32x4_sums(exps));
+    for r in 0..R {
+        // Where nothing is seen, nothing is greater either: the exponentials are of no difference.
+        let seen = parts.iter().any(|part| !part.seen[r].is_empty());
+        (greatest[r], sums[r]) = (now[r], sums[r] * rescale[r] + if seen { exps[r] } else { 0.0 });
+    }
+    rescale
 }
 
-/// Scores become 2^(score - now), times the scales of the values that are seen. Of each row: sums of the exponentials, sums and
-/// greatest of the products.
+/// Scores become 2^(score - now), times the scales of the values that are seen. Of each row: sums of the exponentials and those
+/// before, sums and greatest of the products.
 #[inline(never)]
 fn exponentials(
     scores: &mut [[f32; CHUNK]],
     end: usize,
     now: &[f32; TILE],
-    seen: &[Range<usize>; TILE],
+    seen: &[Seen; TILE],
     value_scales: &[f32; CHUNK],
     sums: &mut [[v128; TILE]; 3],
 ) {
@@ -201,7 +237,7 @@ fn exponentials(
             scales = &of_seen;
         }
         let now = f32x4_splat(now[r]);
-        let (mut exps, mut all, mut most) = (zero, zero, zero);
+        let (mut exps, mut all, mut most) = (sums[0][r], zero, zero);
         for (four, scales) in row[..end].as_chunks_mut().0.iter_mut().zip(scales.as_chunks().0) {
             let e = exp2.of(f32x4_sub(f32x4_load(four), now));
             let weight = f32x4_mul(e, f32x4_load(scales));
@@ -219,7 +255,7 @@ fn lanes(v: v128) -> [f32; 4] {
 }
 
 /// The positions that are not seen.
-fn hide(row: &mut [f32], seen: &Range<usize>, with: f32) {
+fn hide(row: &mut [f32], seen: &Seen, with: f32) {
     row[..seen.start].fill(with);
     row[seen.end..].fill(with);
 }
