@@ -179,7 +179,7 @@ fn weigh<E: Element, const R: usize>(
 ) -> [f32; TILE] {
     let mut before = [0.0; TILE];
     before[..R].copy_from_slice(&greatest[..R]);
-    let mut max = before.map(|greatest| f32x4_splat(greatest));
+    let mut max = std::array::from_fn::<v128, TILE, _>(|r| f32x4_splat(before[r]));
     for part in parts.iter_mut() {
         for r in 0..R {
             let row = &mut part.scores[r][..part.end];
