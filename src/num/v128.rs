@@ -55,7 +55,7 @@ mod wasm {
     pub use core::arch::wasm32::{
         f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_mul, f32x4_neg,
         f32x4_pmax as f32x4_max, f32x4_pmin as f32x4_min, f32x4_splat, f32x4_sub, i8x16_narrow_i16x8, i16x8_add,
-        i16x8_narrow_i32x4, i16x8_shl, i32x4_add, i32x4_dot_i16x8, i32x4_extadd_pairwise_i16x8,
+        i16x8_mul, i16x8_narrow_i32x4, i16x8_shl, i32x4_add, i32x4_dot_i16x8, i32x4_extadd_pairwise_i16x8,
         i32x4_extend_high_i16x8, i32x4_extend_low_i16x8, i32x4_extract_lane, i32x4_shl, i32x4_shr, i32x4_splat,
         i32x4_sub, u8x16_splat, u16x8_shr, u16x8_splat, u32x4_extend_high_u16x8, u32x4_extend_low_u16x8, v128,
         v128_and, v128_or,
@@ -199,6 +199,7 @@ mod portable {
         v128_and(a, b) u32s from_u32s a & b;
         v128_or(a, b) u32s from_u32s a | b;
         i16x8_add(a, b) i16s from_i16s a.wrapping_add(b);
+        i16x8_mul(a, b) i16s from_i16s a.wrapping_mul(b);
         i32x4_add(a, b) i32s from_i32s a.wrapping_add(b);
         i32x4_sub(a, b) i32s from_i32s a.wrapping_sub(b);
         f32x4_add(a, b) f32s from_f32s a + b;

@@ -17,10 +17,10 @@ pub trait Dot {
         [bytes, bytes]
     }
     fn step(acc: v128, w: v128, x: v128) -> v128;
-    /// Where the accumulators start: the splatted `minus_sum` of the panel times the zero point.
+    /// Where the accumulators start: the splatted `minus_sum` of the panel times the zero point, which is in each i16.
     #[inline(always)]
-    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
-        i32x4_shl(i32x4_extadd_pairwise_i16x8(minus_sum), zero_shift)
+    fn start(minus_sum: v128, zero: v128) -> v128 {
+        i32x4_dot_i16x8(minus_sum, zero)
     }
     /// One i32 per row.
     #[inline(always)]
@@ -40,8 +40,8 @@ impl Dot for Narrow {
         i16x8_add(acc, i16x8_dot_i8x16_i7x16(x, w))
     }
     #[inline(always)]
-    fn start(minus_sum: v128, zero_shift: u32) -> v128 {
-        i16x8_shl(minus_sum, zero_shift)
+    fn start(minus_sum: v128, zero: v128) -> v128 {
+        i16x8_mul(minus_sum, zero)
     }
     #[inline(always)]
     fn sum(acc: v128) -> v128 {

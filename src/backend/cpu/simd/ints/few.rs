@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::{Dot, Ints, add, put};
+use super::{Dot, Ints, add, kept_zero, put};
 use crate::backend::cpu::panel::Group;
 use crate::backend::cpu::simd::Streams;
 use crate::backend::cpu::simd::formats::Quantized;
@@ -12,7 +12,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     #[inline(always)]
     pub(super) unsafe fn multiply_few<const T: usize>(groups: Streams, x: Group, cols: usize, totals: *mut u8) {
         unsafe {
-            let masks = Self::masks();
+            let (masks, zero) = (Self::masks(), kept_zero(Self::ZERO_SHIFT));
             let (mut first, mut data) = (groups.first, x.data);
             let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
             // As in `tile`.
@@ -36,7 +36,8 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
                         let mut data = data;
                         for part in 0..Self::PARTS {
                             let minus_sum = minus_sum.add(part * T);
-                            let mut acc: [[v128; 2]; T] = std::array::from_fn(|t| [Self::start(minus_sum.add(t)); 2]);
+                            let mut acc: [[v128; 2]; T] =
+                                std::array::from_fn(|t| [Self::start(minus_sum.add(t), zero); 2]);
                             for q in part * quads..(part + 1) * quads {
                                 let weights = Self::quad_at(codes, q, &masks);
                                 for weights in &weights[..D::STEPS] {

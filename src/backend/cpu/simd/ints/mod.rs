@@ -83,8 +83,8 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     }
 
     #[inline(always)]
-    unsafe fn start(minus_sum: *const u32) -> v128 {
-        unsafe { start::<D>(minus_sum, Self::ZERO_SHIFT) }
+    unsafe fn start(minus_sum: *const u32, zero: v128) -> v128 {
+        unsafe { start::<D>(minus_sum, Self::ZERO_SHIFT, zero) }
     }
 
     /// Scales, sums and starts of a panel's group as this format reads them.
@@ -132,12 +132,19 @@ impl<F: Quantized, D: Dot> Kernel for Ints<F, D> {
     }
 }
 
+/// 2^shift in each i16.
 #[inline(always)]
-unsafe fn start<D: Dot>(minus_sum: *const u32, zero_shift: u32) -> v128 {
-    match zero_shift {
+fn kept_zero(shift: u32) -> v128 {
+    if shift == 0 { i32x4_splat(0) } else { kept(u16x8_splat(1 << shift)) }
+}
+
+/// `zero`: as `kept_zero` makes it.
+#[inline(always)]
+unsafe fn start<D: Dot>(minus_sum: *const u32, shift: u32, zero: v128) -> v128 {
+    match shift {
         0 => i32x4_splat(0),
         // SAFETY: the caller's.
-        _ => D::start(unsafe { v128_load32_splat(minus_sum.cast()) }, zero_shift),
+        _ => D::start(unsafe { v128_load32_splat(minus_sum.cast()) }, zero),
     }
 }
 

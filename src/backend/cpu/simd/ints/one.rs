@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use super::weights::Masks;
-use super::{Dot, Ints, add, put};
+use super::{Dot, Ints, add, kept_zero, put};
 use crate::backend::cpu::panel::Group;
 use crate::backend::cpu::simd::Streams;
 use crate::backend::cpu::simd::formats::Quantized;
@@ -25,7 +25,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
     #[inline(always)]
     pub(super) unsafe fn multiply_one(groups: Streams, x: Group, cols: usize, totals: *mut u8) {
         unsafe {
-            let masks = Self::masks();
+            let (masks, zero) = (Self::masks(), kept_zero(Self::ZERO_SHIFT));
             let (mut first, mut data) = (groups.first, x.data);
             let (mut scale, mut sum, mut minus_sum) = Self::panel(x);
             // What LLVM must not know. It sinks what an accumulator is made of to where that is used: of all eight quads, one
@@ -42,7 +42,7 @@ impl<F: Quantized, D: Dot> Ints<F, D> {
                     let (mut w, mut total) = (first.add(from_head), totals);
                     let of_activations = || {
                         let starts = [0, 1].map(|part| {
-                            if part < Self::PARTS { Self::start(minus_sum.add(part)) } else { f32x4_splat(0.0) }
+                            if part < Self::PARTS { Self::start(minus_sum.add(part), zero) } else { f32x4_splat(0.0) }
                         });
                         (starts, v128_load32_splat(scale.cast()), v128_load32_splat(sum.cast()))
                     };

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use super::weights::Masks;
-use super::{Dot, Ints, add, put, start};
+use super::{Dot, Ints, add, kept_zero, put, start};
 use crate::backend::cpu::panel::Group;
 use crate::backend::cpu::simd::formats::Quantized;
 use crate::num::v128::*;
@@ -119,6 +119,7 @@ unsafe fn tile<D: Dot, const T: usize, const PARTS: usize, const MIN: bool, cons
         // An opaque count keeps the steps a loop. Unrolled, they become one block, which LLVM orders accumulator by
         // accumulator, so that all weights and activations are spilled in between.
         let steps = black_box(8 * D::STEPS / PARTS);
+        let zero = kept_zero(ZERO_SHIFT);
         for _ in 0..count {
             let Activations { mut data, mut scale, mut sum, mut minus_sum } = x;
             for t in 0..T {
@@ -136,7 +137,7 @@ unsafe fn tile<D: Dot, const T: usize, const PARTS: usize, const MIN: bool, cons
                 }
                 for part in 0..PARTS {
                     let mut acc: [[v128; 2]; T] =
-                        std::array::from_fn(|t| [start::<D>(minus_sum.add(t), ZERO_SHIFT); 2]);
+                        std::array::from_fn(|t| [start::<D>(minus_sum.add(t), ZERO_SHIFT, zero); 2]);
                     for _ in 0..steps {
                         let weights = [v128_load(w), v128_load(w.add(16))];
                         for (t, acc) in acc.iter_mut().enumerate() {
