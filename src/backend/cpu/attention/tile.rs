@@ -77,9 +77,10 @@ pub struct Queries<'a> {
 
 /// Room for a tile: a span's scores, and the weights that they become, as pairs of positions.
 #[derive(Default)]
-pub struct Tile([OfChunk; SPAN]);
+pub struct Tile([Share; SPAN]);
 
-struct OfChunk {
+/// What a chunk has of it.
+struct Share {
     scores: [[f32; CHUNK]; TILE],
     weights: [[[i16; 8]; CHUNK / 8]; TILE],
     seen: [Seen; TILE],
@@ -89,9 +90,9 @@ struct OfChunk {
     worth: [f32; TILE],
 }
 
-impl Default for OfChunk {
-    fn default() -> OfChunk {
-        OfChunk {
+impl Default for Share {
+    fn default() -> Share {
+        Share {
             scores: [[0.0; CHUNK]; TILE],
             weights: [[[0; 8]; CHUNK / 8]; TILE],
             seen: Default::default(),
@@ -122,40 +123,44 @@ impl Tile {
         room: usize,
     ) {
         assert!(of.words.len() == R * room / 2 && of.totals.len() == R * room && room % (4 * W) == 0);
-        let parts = &mut self.0;
-        for (i, (part, chunk)) in parts.iter_mut().zip(chunks).enumerate() {
+        let shares = &mut self.0;
+        for (i, (share, chunk)) in shares.iter_mut().zip(chunks).enumerate() {
             assert!(chunk.keys.len() == CHUNK * room * E::BYTES && chunk.values.len() == chunk.keys.len());
             let within = |p: usize| p.clamp(i * CHUNK, (i + 1) * CHUNK) - i * CHUNK;
-            part.seen = std::array::from_fn(|r| {
+            share.seen = std::array::from_fn(|r| {
                 let seen = within(seen[r].start)..within(seen[r].end);
                 if seen.is_empty() { 0..0 } else { seen }
             });
-            part.end = part.seen.iter().map(|seen| seen.end).max().unwrap_or(0).next_multiple_of(4 * W);
+            share.end = share.seen.iter().map(|seen| seen.end).max().unwrap_or(0).next_multiple_of(4 * W);
         }
         for at in (0..CHUNK).step_by(4 * W) {
-            for (part, chunk) in parts.iter_mut().zip(chunks).filter(|(part, _)| at < part.end) {
+            for (share, chunk) in shares.iter_mut().zip(chunks).filter(|(share, _)| at < share.end) {
                 // SAFETY: whole blocks of eight positions, within the chunk.
                 let acc = unsafe { scores::<E, R, W>(chunk.keys.as_ptr().add(at * room * E::BYTES), &of, room) };
                 for r in 0..R {
                     let scale = f32x4_splat(of.scales[r]);
                     for w in 0..W {
                         let of_keys = f32x4_load(&chunk.key_scales.as_chunks().0[at / 4 + w]);
-                        let place = &mut part.scores[r].as_chunks_mut().0[at / 4 + w];
+                        let place = &mut share.scores[r].as_chunks_mut().0[at / 4 + w];
                         f32x4_store(place, f32x4_mul(f32x4_convert_i32x4(acc[r][w]), f32x4_mul(of_keys, scale)));
                     }
                 }
             }
         }
-        let rescale = weigh::<E, R>(parts, chunks, of.greatest, of.sums);
+        let rescale = weigh::<E, R>(shares, chunks, of.greatest, of.sums);
         for column in (0..room).step_by(4 * W) {
             let mut old = rescale;
-            for (part, chunk) in parts.iter().zip(chunks) {
+            for (share, chunk) in shares.iter().zip(chunks) {
                 // SAFETY: blocks of eight columns, and as many weights as there are positions.
                 let acc = unsafe {
-                    values::<E, R, W>(chunk.values.as_ptr().add(column * CHUNK * E::BYTES), &part.weights, part.end / 2)
+                    values::<E, R, W>(
+                        chunk.values.as_ptr().add(column * CHUNK * E::BYTES),
+                        &share.weights,
+                        share.end / 2,
+                    )
                 };
                 for r in 0..R {
-                    let (old, new) = (f32x4_splat(old[r]), f32x4_splat(part.worth[r]));
+                    let (old, new) = (f32x4_splat(old[r]), f32x4_splat(share.worth[r]));
                     for w in 0..W {
                         let place = &mut of.totals[r * room..].as_chunks_mut().0[column / 4 + w];
                         let sum = f32x4_mul(f32x4_convert_i32x4(acc[r][w]), new);
@@ -172,7 +177,7 @@ impl Tile {
 /// computed for all rows at once.
 #[inline(always)]
 fn weigh<E: Element, const R: usize>(
-    parts: &mut [OfChunk; SPAN],
+    shares: &mut [Share; SPAN],
     chunks: &[Chunk; SPAN],
     greatest: &mut [f32],
     sums: &mut [f32],
@@ -180,10 +185,10 @@ fn weigh<E: Element, const R: usize>(
     let mut before = [0.0; TILE];
     before[..R].copy_from_slice(&greatest[..R]);
     let mut max = std::array::from_fn::<v128, TILE, _>(|r| f32x4_splat(before[r]));
-    for part in parts.iter_mut() {
+    for share in shares.iter_mut() {
         for r in 0..R {
-            let row = &mut part.scores[r][..part.end];
-            hide(row, &part.seen[r], f32::MIN);
+            let row = &mut share.scores[r][..share.end];
+            hide(row, &share.seen[r], f32::MIN);
             max[r] = row.as_chunks().0.iter().fold(max[r], |max, four| f32x4_max(max, f32x4_load(four)));
         }
     }
@@ -191,16 +196,17 @@ fn weigh<E: Element, const R: usize>(
     let rescale = lanes(Exp2::kept().of(f32x4_sub(f32x4_load(&before), greatests)));
     let (now, rounder) = (lanes(greatests), Rounder::kept());
     let mut exps = [f32x4_splat(0.0); TILE];
-    for (part, chunk) in parts.iter_mut().zip(chunks) {
-        let (end, mut sums_of) = (part.end, [exps, [f32x4_splat(0.0); TILE], [f32x4_splat(0.0); TILE]]);
-        exponentials(&mut part.scores[..R], end, &now, &part.seen, chunk.value_scales, &mut sums_of);
+    for (share, chunk) in shares.iter_mut().zip(chunks) {
+        let (end, mut sums_of) = (share.end, [exps, [f32x4_splat(0.0); TILE], [f32x4_splat(0.0); TILE]]);
+        exponentials(&mut share.scores[..R], end, &now, &share.seen, chunk.value_scales, &mut sums_of);
         let (all, most) = (lanes(f32x4_sums(sums_of[1])), lanes(f32x4_greatests(sums_of[2])));
         exps = sums_of[0];
         for r in 0..R {
             let factor = factor::<E>(most[r], all[r], CHUNK);
-            part.worth[r] = inverse(factor);
+            share.worth[r] = inverse(factor);
             let factor = f32x4_splat(factor);
-            for ([a, b], out) in part.scores[r][..end].as_chunks::<4>().0.as_chunks().0.iter().zip(&mut part.weights[r])
+            for ([a, b], out) in
+                share.scores[r][..end].as_chunks::<4>().0.as_chunks().0.iter().zip(&mut share.weights[r])
             {
                 let [a, b] = [a, b].map(|four| rounder.integers(f32x4_mul(f32x4_load(four), factor)));
                 // SAFETY: 16 bytes.
@@ -211,7 +217,7 @@ fn weigh<E: Element, const R: usize>(
     let exps = lanes(f32x4_sums(exps));
     for r in 0..R {
         // Where nothing is seen, nothing is greater either: the exponentials are of no difference.
-        let seen = parts.iter().any(|part| !part.seen[r].is_empty());
+        let seen = shares.iter().any(|share| !share.seen[r].is_empty());
         (greatest[r], sums[r]) = (now[r], sums[r] * rescale[r] + if seen { exps[r] } else { 0.0 });
     }
     rescale
