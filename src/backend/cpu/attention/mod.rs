@@ -202,6 +202,7 @@ impl Attention<'_> {
         scratch.totals[..n * room].fill(0.0);
         let span = SPAN * CHUNK;
         for first in (positions.start / span * span..positions.end).step_by(span) {
+            // One behind the last is another's place, and nobody sees it.
             let chunks: [Chunk; SPAN] = std::array::from_fn(|i| head.chunk(first / CHUNK + i));
             for tile in tiles() {
                 let mut seen: [Range<usize>; TILE] = std::array::from_fn(|_| 0..0);
