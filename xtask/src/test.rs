@@ -1,4 +1,4 @@
-//! Every test, one after the other: later ones still run when an earlier one fails.
+//! Every test, nearly all one after the other: later ones still run when an earlier one fails.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -18,6 +18,9 @@ struct Outcome {
     summary: Vec<String>,
     error: Option<anyhow::Error>,
 }
+
+/// Runs a part and returns its summary.
+type Body = fn(&Suite) -> Result<Vec<String>>;
 
 #[derive(Default)]
 struct Suite {
@@ -43,8 +46,10 @@ pub fn run(soak: bool) -> Result<()> {
         let binary = &pack::Binary { std: &[], flags: relaxed.flags, ..binary };
         suite.part("lint wasm", |suite| suite.watch(pack::web_cargo("clippy", binary).arg("--quiet").args(DENY)));
     }
-    suite.part("native", |suite| suite.watch(command("cargo", ".").args(["test", "--workspace", "--no-fail-fast"])));
-    suite.part("pack", |_| pack::everything().map(|()| Vec::new()));
+    suite.parts_at_once([
+        ("native", |suite| suite.watch(command("cargo", ".").args(["test", "--workspace", "--no-fail-fast"]))),
+        ("pack", |_| pack::everything().map(|()| Vec::new())),
+    ]);
     suite.part("extension", |_| extension::from_package().map(|()| Vec::new()));
     suite.part("size", |_| size::run().map(|()| Vec::new()));
     suite.part("docs", |_| docs::build().map(|()| Vec::new()));
@@ -99,6 +104,21 @@ const DENY: [&str; 3] = ["--", "-D", "warnings"];
 
 impl Suite {
     fn part(&mut self, name: &'static str, body: impl FnOnce(&Self) -> Result<Vec<String>>) {
+        let outcome = self.outcome(name, body);
+        self.outcomes.push(outcome);
+    }
+
+    /// Native tests leave a third of two cores idle, and what links a binary as a whole nearly one of them.
+    fn parts_at_once(&mut self, parts: [(&'static str, Body); 2]) {
+        let outcomes = std::thread::scope(|scope| {
+            let suite = &*self;
+            let threads = parts.map(|(name, body)| scope.spawn(move || suite.outcome(name, body)));
+            threads.map(|thread| thread.join().expect("a part of the tests panicked"))
+        });
+        self.outcomes.extend(outcomes);
+    }
+
+    fn outcome(&self, name: &'static str, body: impl FnOnce(&Self) -> Result<Vec<String>>) -> Outcome {
         step("Testing", name);
         let start = Instant::now();
         let (summary, error) = match body(self) {
@@ -108,7 +128,7 @@ impl Suite {
         if let Some(error) = &error {
             step("Failed", &format!("{name}: {error:#}"));
         }
-        self.outcomes.push(Outcome { name, seconds: start.elapsed().as_secs(), summary, error });
+        Outcome { name, seconds: start.elapsed().as_secs(), summary, error }
     }
 
     /// Runs a test program, passes its output on and returns its summary lines.
