@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Where a token's time goes: node benches/kernels/steps.mjs [--shapes 135M,0.5B] [--format Q4_0] [--at 128,1024,4096]
-//   [--tokens 1] [--layers N] [--features relaxed] [--rounds 24] [--old FILE.wasm]
+//   [--tokens 1] [--layers N] [--kv int8] [--features relaxed] [--rounds 24] [--old FILE.wasm]
 //
 // Decodes (or evaluates batches of --tokens) at these positions in Node's V8, one thread, and prints for each kind of step the
 // least of a pass over all layers, in milliseconds. --old: another build's binary, in turn with this one's. One layer
@@ -33,7 +33,7 @@ for (const name of option('shapes', '135M,0.5B,gemma-270M').split(',')) {
     const models = [];
     for (const [binary, bytes] of Object.entries(measured)) {
       const wasm = (await WebAssembly.instantiate(bytes)).instance.exports;
-      wasm.shape(GGML[format], hidden, ffn, heads, kvHeads, dim, layers, vocab, at + tokens + 128, window, period);
+      wasm.shape(GGML[format], hidden, ffn, heads, kvHeads, dim, layers, vocab, at + tokens + 128, window, period, option('kv') === 'int8');
       for (let start = 0; start < at; start += 128) wasm.embed(Math.min(128, at - start), start);
       models.push({ binary, wasm, times: STEPS.map(() => []), totals: [] });
     }

@@ -99,7 +99,7 @@ pub extern "C" fn model(
     layers: usize,
     vocab: usize,
 ) -> f64 {
-    steps::shape(ggml, hidden, ffn, heads, kv_heads, hidden / heads, layers, vocab, 2048, 0, 0)
+    steps::shape(ggml, hidden, ffn, heads, kv_heads, hidden / heads, layers, vocab, 2048, 0, 0, false)
 }
 
 fn load(format: Format, spec: DecoderSpec) -> f64 {

@@ -20,6 +20,7 @@ pub extern "C" fn shape(
     context_length: usize,
     window: usize,
     period: usize,
+    kv_int8: bool,
 ) -> f64 {
     let kind =
         |i: usize| if period > 0 && !(i + 1).is_multiple_of(period) { LayerKind::Local } else { LayerKind::Global };
@@ -41,7 +42,7 @@ pub extern "C" fn shape(
         activation: Activation::Silu,
         embedding_scale: 1.0,
         attention_scale: 1.0 / (head_dim as f32).sqrt(),
-        kv_int8: false,
+        kv_int8,
         tied_head: true,
         qkv_bias: false,
         qk_norm: false,
