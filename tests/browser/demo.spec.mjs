@@ -94,7 +94,8 @@ test("asks the embedded model, and the answer streams in", async () => {
   assert.equal(await page.locator('[data-from="user"]').textContent(), "Tell me a story about a bird.");
   const states = await page.evaluate(() => /** @type {any} */ (window).states.map((state) => state.split(/ (.*)/s)));
   const streamed = new Set(states.filter(([busy]) => busy === "true").map(([, text]) => text));
-  assert.ok(streamed.size >= 4, `the answer came in ${streamed.size} pieces`);
+  // One a frame, of which a busy machine draws few.
+  assert.ok([...streamed].some((text) => text && text !== answer), `a part of the answer was shown before its end: ${[...streamed]}`);
   for (const text of streamed) assert.ok(answer.startsWith(text), "what was shown stays");
   assert.match((await page.locator(".note").textContent()) ?? "", /\d tokens · [\d,.]+ tokens\/s/);
   assert.deepEqual(requests.filter((url) => !url.startsWith(site.base)), [], "nothing is fetched from elsewhere");
