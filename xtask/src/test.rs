@@ -46,6 +46,7 @@ pub fn run(soak: bool) -> Result<()> {
         let binary = &pack::Binary { std: &[], flags: relaxed.flags, ..binary };
         suite.part("lint wasm", |suite| suite.watch(pack::web_cargo("clippy", binary).arg("--quiet").args(DENY)));
     }
+    // Native tests leave a third of two cores idle (by hand), and the linking of a whole binary one of them.
     suite.parts_at_once([
         ("native", |suite| suite.watch(command("cargo", ".").args(["test", "--workspace", "--no-fail-fast"]))),
         ("pack", |_| pack::everything().map(|()| Vec::new())),
@@ -108,7 +109,7 @@ impl Suite {
         self.outcomes.push(outcome);
     }
 
-    /// Native tests leave a third of two cores idle, and what links a binary as a whole nearly one of them.
+    /// Where each leaves a part of two cores idle.
     fn parts_at_once(&mut self, parts: [(&'static str, Body); 2]) {
         let outcomes = std::thread::scope(|scope| {
             let suite = &*self;
